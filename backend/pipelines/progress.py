@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a pipeline yields while it works.
+
+A pipeline is a generator ``run(settings, out, resume)``: it writes its files into the empty folder ``out``, yields
+``Progress`` and returns a JSON-ready summary. Whoever stops iterating has cancelled it. It never writes checkpoints
+or previews itself: it offers them, and the worker takes them when they are due.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """All that is needed to go on after a crash: tensors (CPU) and JSON-ready facts."""
+
+    tensors: dict[str, torch.Tensor]
+    facts: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Progress:
+    """One step forward.
+
+    phase: "prepare", "train", "evaluate", "mesh" or "render"; step and total count within the phase (total 0: not
+    known, as when training by time); fraction in [0, 1] and seconds_left are of the whole job.
+    ``preview()`` renders a picture, uint8 sRGB [H, W, 3]; ``snapshot()`` copies the state. Both cost time, so they
+    are called only when wanted, before the pipeline is asked for its next step.
+    """
+
+    phase: str
+    step: int
+    total: int
+    fraction: float
+    seconds_left: float | None = None
+    loss: float | None = None
+    preview: Callable[[], NDArray[np.uint8]] | None = None
+    snapshot: Callable[[], Snapshot] | None = None
+
+
+Pipeline = Generator[Progress, None, dict[str, Any]]

@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What each job can be told to do. Standard library only: both sides of the socket share it.
+
+One dataclass per job kind. The limits stand in the field's metadata and nowhere else: the wire check, the
+command line's options and the panel's properties are all made from them, so they cannot disagree.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass
+from typing import Any, TypeVar, get_type_hints
+
+from .errors import Gen3DError
+
+T = TypeVar("T")
+
+SEED_MAX = 2**31 - 1
+
+
+def option(
+    default: Any = MISSING,
+    *,
+    help: str,
+    low: float | None = None,
+    high: float | None = None,
+    choices: tuple[str, ...] | None = None,
+    subtype: str | None = None,
+) -> Any:
+    """A dataclass field with its limits (inclusive), its choices and its one-line explanation.
+
+    ``subtype`` says what a text is: "path" (an existing file or folder on the backend's machine).
+    """
+    metadata = {"help": help, "low": low, "high": high, "choices": choices, "subtype": subtype}
+    return field(metadata=metadata) if default is MISSING else field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True)
+class MeshSettings:
+    """How a surface is taken out of a density field."""
+
+    level: float = option(
+        0.0, low=0.0, high=1e4, help="density at which the surface lies, per unit of the training box; 0 finds it"
+    )
+    resolution: int = option(192, low=32, high=768, help="cells of the iso-surface grid along the longest side")
+    faces: int = option(100_000, low=0, high=5_000_000, help="target number of triangles; 0 keeps all")
+    floaters: float = option(
+        0.02, low=0.0, high=1.0, help="loose parts smaller than this share of the largest part are removed"
+    )
+    watertight: bool = option(False, help="close every hole, so that the mesh bounds a solid")
+    texture: int = option(
+        0, low=0, high=8192, help="side of the baked texture in pixels; 0 gives vertex colours instead of UVs"
+    )
+
+
+@dataclass(frozen=True)
+class NerfSettings:
+    """Posed views to a radiance field, its metrics and its mesh."""
+
+    dataset: str = option(subtype="path", help="folder with transforms.json, or the JSON file itself")
+    preset: str = option("fast", choices=("fast", "paper"), help="hash grid (minutes), or the MLP of the paper (days)")
+    seconds: float = option(
+        120.0, low=0.0, high=7 * 86400.0, help="training time; 0 trains for the given number of steps instead"
+    )
+    steps: int = option(0, low=0, high=10_000_000, help="training steps; 0 takes the preset's, or the time limit")
+    seed: int = option(0, low=0, high=SEED_MAX, help="same seed, same device, same number of steps: same result")
+    scene: str = option(
+        "auto",
+        choices=("auto", "bounded", "unbounded"),
+        help="one object in a box, or a whole surrounding (contracted); auto looks for transparent backgrounds",
+    )
+    exposure: bool = option(False, help="learn one exposure per image, for photographs taken with automatic exposure")
+    device: str = option("auto", choices=("auto", "cpu", "cuda", "mps"), help="where to compute")
+    turntable: int = option(0, low=0, high=720, help="frames of the turntable film; 0 makes none")
+    mesh: MeshSettings = field(default_factory=MeshSettings)
+
+
+@dataclass(frozen=True)
+class RemeshSettings:
+    """A new mesh from a saved field, without training."""
+
+    result: str = option(subtype="path", help="result folder of a finished job")
+    device: str = option("auto", choices=("auto", "cpu", "cuda", "mps"), help="where to compute")
+    mesh: MeshSettings = field(default_factory=MeshSettings)
+
+
+@dataclass(frozen=True)
+class RenderSettings:
+    """Novel views of a saved field."""
+
+    result: str = option(subtype="path", help="result folder of a finished job")
+    cameras: str = option(
+        "", subtype="path", help="JSON camera path: a list of 4x4 camera-to-world matrices; empty makes a turntable"
+    )
+    frames: int = option(60, low=1, high=7200, help="frames of the turntable, where no camera path is given")
+    width: int = option(0, low=0, high=8192, help="picture width in pixels; 0 takes the training pictures'")
+    height: int = option(0, low=0, high=8192, help="picture height in pixels; 0 takes the training pictures'")
+    film: bool = option(True, help="also write the views as an MP4 film")
+    device: str = option("auto", choices=("auto", "cpu", "cuda", "mps"), help="where to compute")
+
+
+KINDS: dict[str, type[Any]] = {"nerf": NerfSettings, "remesh": RemeshSettings, "render": RenderSettings}
+
+
+def parse(cls: type[T], values: object, where: str = "params") -> T:
+    """Checked settings from decoded JSON.
+
+    Raises Gen3DError naming the field (``params.mesh.level``) that is unknown, missing, of the wrong type, not
+    finite, outside its limits or not among its choices. No value is converted silently except int to float.
+    """
+    if not isinstance(values, dict):
+        raise Gen3DError(f"{where} must be an object.", "Send the settings as name and value pairs.", field=where)
+    known = {f.name: f for f in fields(cls)}  # type: ignore[arg-type]
+    for name in values:
+        if name not in known:
+            raise Gen3DError(
+                f"{where}.{str(name)[:60]} is not a setting.",
+                f"Known here: {', '.join(sorted(known))}.",
+                field=f"{where}.{str(name)[:60]}",
+            )
+    hints = get_type_hints(cls)
+    checked = {}
+    for name, spec in known.items():
+        path = f"{where}.{name}"
+        if name in values:
+            checked[name] = _checked(spec, hints[name], values[name], path)
+        elif spec.default is MISSING and spec.default_factory is MISSING:
+            raise Gen3DError(f"{path} is missing.", f"Give it: {spec.metadata['help']}.", field=path)
+    return cls(**checked)
+
+
+def _checked(spec: Field[Any], kind: Any, value: object, path: str) -> Any:
+    if is_dataclass(kind):
+        return parse(kind, value, path)  # type: ignore[arg-type]
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value) if abs(value) < 2**63 else math.inf
+    if type(value) is not kind:
+        raise Gen3DError(f"{path} must be of type {kind.__name__}.", f"It is {spec.metadata['help']}.", field=path)
+    low, high, choices = spec.metadata["low"], spec.metadata["high"], spec.metadata["choices"]
+    if isinstance(value, float) and not math.isfinite(value):
+        raise Gen3DError(f"{path} is not a finite number.", f"Give a number from {low:g} to {high:g}.", field=path)
+    if isinstance(value, int | float) and low is not None and high is not None and not low <= value <= high:
+        raise Gen3DError(f"{path} = {value:g} is out of range.", f"Give {low:g} to {high:g}.", field=path)
+    if choices is not None and value not in choices:
+        raise Gen3DError(f"{path} = {value!r:.60} is unknown.", f"Choose one of {', '.join(choices)}.", field=path)
+    if isinstance(value, str) and "\0" in value:
+        raise Gen3DError(f"{path} holds a NUL character.", "Remove it.", field=path)
+    return value
