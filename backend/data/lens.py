@@ -26,9 +26,7 @@ class Intrinsics:
     distortion: tuple[float, float, float, float, float] = (0.0, 0.0, 0.0, 0.0, 0.0)
 
 
-def distort(
-    plane: NDArray[np.float64], distortion: tuple[float, float, float, float, float]
-) -> NDArray[np.float64]:
+def distort(plane: NDArray[np.float64], distortion: tuple[float, float, float, float, float]) -> NDArray[np.float64]:
     """Where a point [..., 2] of the image plane at depth 1 (x right, y down) appears through the lens [..., 2].
 
     OpenCV's model ("Camera Calibration and 3D Reconstruction"): radial factor 1 + k1 r² + k2 r⁴ + k3 r⁶, and the
