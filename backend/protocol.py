@@ -279,9 +279,12 @@ def refusal(error: Gen3DError, request: str | None) -> Refused:
     """The event that tells a client why its request had no effect."""
     code = error.code if isinstance(error, ProtocolError) else "invalid"
     code = error.field if error.field in CODES else code
-    texts = (text.encode(errors="backslashreplace").decode()[:4000] for text in (error.cause, error.next_step))
-    at = error.field and error.field.encode(errors="backslashreplace").decode()[:400]
-    return Refused(request, code, *texts, at)
+    at = None if error.field is None else _sendable(error.field)
+    return Refused(request, code or "invalid", _sendable(error.cause), _sendable(error.next_step), at)
+
+
+def _sendable(text: str) -> str:
+    return text[:4000].encode(errors="backslashreplace").decode()
 
 
 # ---- messages to frames ----
