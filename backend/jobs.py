@@ -1,0 +1,460 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The durable list of jobs.
+
+    queued → running → done | failed | cancelled | interrupted
+    failed | cancelled | interrupted → queued (resume);  running → queued (its worker is gone: recover)
+
+One SQLite file holds the truth; a call that returns has reached the disk (WAL, synchronous FULL). Several processes
+may use it at once. Every change takes the next number of one counter, ``seq``, so that a client which remembers the
+last number it saw asks for exactly what it missed. Each job's folder keeps a copy of its row (``job.json``), from
+which the list is rebuilt should the database ever be damaged.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import threading
+import time
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+from . import storage
+from .errors import Gen3DError
+
+QUEUE_LIMIT = 1000
+CRASH_LIMIT = 3
+ENDED = ("done", "failed", "cancelled", "interrupted")
+STATES = ("queued", "running", *ENDED)
+RESUMABLE = ("failed", "cancelled", "interrupted")
+
+# One entry per schema version, applied in order; the number applied is SQLite's user_version. Only ever append.
+MIGRATIONS: tuple[tuple[str, ...], ...] = (
+    (
+        """CREATE TABLE jobs (
+            number INTEGER PRIMARY KEY,  -- place in the queue
+            id TEXT NOT NULL UNIQUE, client TEXT NOT NULL, request TEXT NOT NULL, kind TEXT NOT NULL,
+            params TEXT NOT NULL,
+            state TEXT NOT NULL CHECK (state IN ('queued', 'running', 'done', 'failed', 'cancelled', 'interrupted')),
+            seq INTEGER NOT NULL, created REAL NOT NULL, started REAL, ended REAL, attempts INTEGER NOT NULL,
+            progress TEXT, error TEXT, result TEXT, imported INTEGER NOT NULL,
+            cancel INTEGER NOT NULL DEFAULT 0,  -- asked for by another process than the one that runs the job
+            UNIQUE (client, request))""",
+        "CREATE INDEX jobs_by_state ON jobs (state, number)",
+        "CREATE INDEX jobs_by_seq ON jobs (seq)",
+        "CREATE TABLE counter (seq INTEGER NOT NULL)",
+        "INSERT INTO counter VALUES (0)",
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Job:
+    """One row, as it was when read. Times are Unix seconds.
+
+    attempts: crashes in a row of its worker without a new checkpoint in between.
+    progress: {"phase", "step", "total", "fraction", "seconds_left", "loss"}; error: {"cause", "next_step", "field"}
+    and, where there is one, "log"; result: what result.json holds, and "folder", its absolute path.
+    """
+
+    id: str
+    client: str
+    request: str
+    kind: str
+    params: dict[str, Any]
+    state: str
+    seq: int
+    created: float
+    started: float | None
+    ended: float | None
+    attempts: int
+    progress: dict[str, Any] | None
+    error: dict[str, Any] | None
+    result: dict[str, Any] | None
+    imported: bool
+
+
+_COLUMNS = tuple(f.name for f in fields(Job))
+_AS_JSON = ("params", "progress", "error", "result")
+_SELECT = f"SELECT {', '.join(_COLUMNS)} FROM jobs"
+
+
+class JobStore:
+    """The jobs of one user-data folder: ``home/jobs.sqlite`` and ``home/jobs/<id>/``.
+
+    Every method may be called from any thread, raises Gen3DError for what a user can act on (unknown job, disk
+    full, database locked) and has taken full effect when it returns.
+    """
+
+    def __init__(self, home: Path) -> None:
+        """Opens, creates, migrates or, where the database is damaged, rebuilds the list of jobs.
+
+        Raises Gen3DError, with nothing touched, for a database of a newer version and a folder it may not write.
+        """
+        self.home = home
+        self._path = home / "jobs.sqlite"
+        self._mutex = threading.RLock()
+        with storage.disk_errors(home):
+            (home / "jobs").mkdir(parents=True, exist_ok=True)
+        opening = storage.FileLock(home / "jobs.lock")  # two processes never create or rebuild it at the same time
+        _wait_for(opening)
+        try:
+            self._db = self._open()
+        finally:
+            opening.release()
+
+    def close(self) -> None:
+        self._db.close()
+
+    # ------------------------------------------------------------------------------------------- what clients do
+
+    def submit(self, client: str, request: str, kind: str, params: dict[str, Any]) -> Job:
+        """A new queued job, safe on disk. The same (client, request) again returns the job it made the first time.
+
+        Raises Gen3DError with field "queue_full" when 1000 jobs wait already.
+        """
+        identity = storage.job_id(client, request)
+        try:
+            (client + request).encode()
+        except UnicodeEncodeError:
+            raise Gen3DError("The name of the request is not valid text.", "Send Unicode.", field="request") from None
+        with self._transaction(), storage.disk_errors(self.home):
+            if known := self._find(identity):
+                return known
+            (waiting,) = self._db.execute("SELECT count(*) FROM jobs WHERE state = 'queued'").fetchone()
+            if waiting >= QUEUE_LIMIT:
+                raise Gen3DError(
+                    f"The queue is full: {waiting} jobs wait already.",
+                    "Wait until some are done, or cancel some.",
+                    field="queue_full",
+                )
+            folder = storage.job_folder(self.home, identity)
+            folder.mkdir(exist_ok=True)
+            job = Job(
+                id=identity, client=client, request=request, kind=kind, params=params, state="queued",
+                seq=self._next_seq(), created=time.time(), started=None, ended=None, attempts=0,
+                progress=None, error=None, result=None, imported=False,
+            )  # fmt: skip
+            self._insert(job)
+            self._write_copy(job)
+            storage.sync_folder(folder.parent)
+            return job
+
+    def get(self, job_id: str) -> Job:
+        """Raises Gen3DError for an unknown id."""
+        with self._errors():
+            return self._get(job_id)
+
+    def all(self) -> list[Job]:
+        """All jobs, oldest first."""
+        with self._errors():
+            return [_job(row) for row in self._db.execute(f"{_SELECT} ORDER BY number")]
+
+    def changed_since(self, seq: int, client: str | None = None) -> list[Job]:
+        """The jobs (of one client) that changed after ``seq``, in the order of their last change."""
+        with self._errors():
+            rows = self._db.execute(
+                f"{_SELECT} WHERE seq > :seq AND (:client IS NULL OR client = :client) ORDER BY seq",
+                {"seq": seq, "client": client},
+            )
+            return [_job(row) for row in rows]
+
+    def latest_seq(self) -> int:
+        with self._errors():
+            return int(self._db.execute("SELECT seq FROM counter").fetchone()[0])
+
+    def resume(self, job_id: str) -> Job:
+        """Queues a failed, cancelled or interrupted job again; it goes on from its newest checkpoint.
+
+        A job that waits or runs already is returned as it is; a finished one is refused with Gen3DError.
+        """
+        with self._transaction():
+            job = self._get(job_id)
+            if job.state == "done":
+                raise Gen3DError("The job is done.", "Start a new one to do it again.", field="job")
+            if job.state not in RESUMABLE:
+                return job
+            return self._change(job_id, state="queued", ended=None, error=None, attempts=0, cancel=0)
+
+    def mark_imported(self, job_id: str) -> Job:
+        """Notes that the result is in a scene, so that it never comes a second time."""
+        with self._transaction():
+            job = self._get(job_id)
+            if job.state != "done":
+                raise Gen3DError(f"The job is {job.state}, not done.", "Wait for its result.", field="job")
+            return job if job.imported else self._change(job_id, imported=1)
+
+    def request_cancel(self, job_id: str) -> Job:
+        """Cancels a job that does not run now; marks a running one, so that the process that runs it ends it."""
+        with self._transaction():
+            job = self._get(job_id)
+            if job.state in ("queued", "interrupted"):
+                return self._change(job_id, state="cancelled", ended=time.time())
+            if job.state == "running":
+                self._db.execute("UPDATE jobs SET cancel = 1 WHERE id = ?", (job_id,))
+            return job
+
+    def folder(self, job_id: str) -> Path:
+        """The job's folder. Raises Gen3DError for an unknown id."""
+        return storage.job_folder(self.home, self.get(job_id).id)
+
+    # ---------------------------------------------------------------------------------------- what the engine does
+
+    def claim(self, accepts: Collection[str] = ("auto", "cpu", "cuda", "mps")) -> Job | None:
+        """Takes the job that has waited longest among those whose ``params["device"]`` is accepted; it is running.
+
+        No two callers, in whatever processes, ever get the same job. None when nothing waits.
+        """
+        with self._transaction():
+            row = self._db.execute(
+                "SELECT id, started FROM jobs WHERE state = 'queued' AND"
+                f" coalesce(json_extract(params, '$.device'), 'auto') IN ({', '.join('?' * len(accepts))})"
+                " ORDER BY number LIMIT 1",
+                tuple(accepts),
+            ).fetchone()
+            return None if row is None else self._change(row[0], state="running", started=row[1] or time.time())
+
+    def progress(self, job_id: str, progress: dict[str, Any]) -> Job:
+        """Notes how far a running job is. Call it about once a second at most: each call waits for the disk."""
+        with self._transaction():
+            job = self._get(job_id)
+            return self._change(job_id, progress=progress) if job.state == "running" else job
+
+    def checkpointed(self, job_id: str) -> None:
+        """The worker got somewhere: crashes before this moment no longer count."""
+        with self._transaction():
+            self._db.execute("UPDATE jobs SET attempts = 0 WHERE id = ?", (job_id,))
+
+    def finish(
+        self, job_id: str, state: str, *, error: dict[str, Any] | None = None, result: dict[str, Any] | None = None
+    ) -> Job:
+        """Ends a running job: "done", "failed", "cancelled" or "interrupted". An ended one is returned as it is."""
+        assert state in ENDED
+        with self._transaction():
+            job = self._get(job_id)
+            if job.state != "running":
+                return job
+            return self._change(job_id, state=state, error=error, result=result, ended=time.time())
+
+    def release(self, job_id: str) -> Job:
+        """Puts a running job back, without blame: the backend stops, and the next one goes on with it."""
+        with self._transaction():
+            job = self._get(job_id)
+            return self._change(job_id, state="queued") if job.state == "running" else job
+
+    def crashed(self, job_id: str, error: dict[str, Any]) -> Job:
+        """The worker of a running job died. Queued again; failed with ``error`` after three deaths in a row.
+
+        A death before a checkpoint that the worker had announced does not count: see ``checkpointed``.
+        """
+        with self._transaction():
+            job, attempts = self._get(job_id), self._get(job_id).attempts + 1
+            if job.state != "running":
+                return job
+            (cancelled,) = self._db.execute("SELECT cancel FROM jobs WHERE id = ?", (job_id,)).fetchone()
+            if cancelled:
+                return self._change(job_id, state="cancelled", attempts=attempts, ended=time.time())
+            if attempts < CRASH_LIMIT:
+                return self._change(job_id, state="queued", attempts=attempts)
+            return self._change(job_id, state="failed", attempts=attempts, error=error, ended=time.time())
+
+    def recover(self, own: Collection[str] = ()) -> list[Job]:
+        """Queues again the running jobs that no living worker works on, except ``own``; returns what changed.
+
+        For the one engine of this home: a job that it has claimed and whose worker is still starting is in ``own``.
+        """
+        with self._errors():
+            running = [_job(row) for row in self._db.execute(f"{_SELECT} WHERE state = 'running'")]
+        gone = [job for job in running if job.id not in own and not storage.is_locked(self.worker_lock(job.id))]
+        error = {
+            "cause": "The backend and the job's worker died three times in a row.",
+            "next_step": "Read the log, run `gen3d doctor`, then resume the job.",
+            "field": None,
+        }
+        return [self.crashed(job.id, {**error, "log": str(self.folder(job.id) / "worker.log")}) for job in gone]
+
+    def cancel_requests(self) -> list[str]:
+        """The running jobs that another process wants ended."""
+        with self._errors():
+            return [row[0] for row in self._db.execute("SELECT id FROM jobs WHERE state = 'running' AND cancel = 1")]
+
+    def worker_lock(self, job_id: str) -> Path:
+        """Locked by a worker as long as it lives."""
+        return storage.job_folder(self.home, job_id) / "worker.lock"
+
+    # ------------------------------------------------------------------------------------------------ the database
+
+    def _open(self) -> sqlite3.Connection:
+        try:
+            self._refuse_newer()
+            return self._connect()
+        except sqlite3.DatabaseError as error:
+            if isinstance(error, sqlite3.OperationalError):  # locked, disk full, not allowed: the file itself is fine
+                raise _explained(error, self._path) from error
+        self._quarantine()
+        return self._connect()
+
+    def _refuse_newer(self) -> None:
+        """Looks without writing, so that what a newer version made stays exactly as it is."""
+        if not self._path.exists():
+            return
+        db = sqlite3.connect(f"{self._path.absolute().as_uri()}?mode=ro", uri=True)
+        try:
+            (version,) = db.execute("PRAGMA user_version").fetchone()
+        finally:
+            db.close()
+        if version > len(MIGRATIONS):
+            raise Gen3DError(
+                f"{self._path} was written by a newer version of Gen3D.",
+                "Update Gen3D, or set GEN3D_HOME to another folder.",
+                field="version",
+            )
+
+    def _connect(self) -> sqlite3.Connection:
+        db = sqlite3.connect(self._path, timeout=5.0, isolation_level=None, check_same_thread=False)
+        try:
+            db.execute("PRAGMA journal_mode = WAL")
+            db.execute("PRAGMA synchronous = FULL")
+            if db.execute("PRAGMA quick_check").fetchone() != ("ok",):
+                raise sqlite3.DatabaseError("quick_check failed")
+            self._db = db
+            with self._transaction():
+                (version,) = db.execute("PRAGMA user_version").fetchone()
+                for steps in MIGRATIONS[version:]:
+                    for step in steps:
+                        db.execute(step)
+                db.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
+                if version == 0:
+                    self._rebuild()
+        except BaseException:
+            db.close()
+            raise
+        return db
+
+    def _quarantine(self) -> None:
+        """Sets a damaged database aside, to make room for one rebuilt from the job folders."""
+        if storage.is_locked(self.home / "engine.lock"):
+            raise Gen3DError(
+                f"{self._path} is damaged.", "Restart the backend: it repairs the list of jobs when it starts."
+            )
+        stamp = f"corrupt-{time.time_ns()}"
+        for suffix in ("", "-wal", "-shm"):
+            with suppress(FileNotFoundError):
+                self._path.with_name(self._path.name + suffix).rename(self._path.with_name(f"jobs.{stamp}{suffix}"))
+
+    def _rebuild(self) -> None:
+        """Reads every job folder back. A job without an end waits again, or is done where its result is whole."""
+        found = [job for path in (self.home / "jobs").glob("*/job.json") if (job := _read_copy(path))]
+        for job in sorted(found, key=lambda job: job.created):
+            self._insert(job)
+        # Progress took numbers that no copy knows: start far above, so that no client has seen a higher one.
+        self._db.execute("UPDATE counter SET seq = ?", (max(job.seq for job in found) + 10**9 if found else 0,))
+        for job in found:
+            self._db.execute("UPDATE jobs SET seq = ? WHERE id = ?", (self._next_seq(), job.id))
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        with self._mutex:
+            try:
+                yield
+            except sqlite3.DatabaseError as error:
+                raise _explained(error, self._path) from error
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        with self._errors():
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                self._db.execute("COMMIT")
+            except BaseException:
+                with suppress(sqlite3.Error):
+                    self._db.execute("ROLLBACK")
+                raise
+
+    def _next_seq(self) -> int:
+        self._db.execute("UPDATE counter SET seq = seq + 1")
+        return int(self._db.execute("SELECT seq FROM counter").fetchone()[0])
+
+    def _find(self, job_id: str) -> Job | None:
+        row = self._db.execute(f"{_SELECT} WHERE id = ?", (job_id,)).fetchone()
+        return None if row is None else _job(row)
+
+    def _get(self, job_id: str) -> Job:
+        storage.job_folder(self.home, job_id)  # refuses what cannot be an id
+        job = self._find(job_id)
+        if job is None:
+            raise Gen3DError(f"There is no job {job_id[:40]!r}.", "List the jobs to see their ids.", field="job")
+        return job
+
+    def _insert(self, job: Job) -> None:
+        names, marks = ", ".join(_COLUMNS), ", ".join("?" * len(_COLUMNS))
+        values = [_stored(name, getattr(job, name)) for name in _COLUMNS]
+        self._db.execute(f"INSERT INTO jobs ({names}) VALUES ({marks})", values)
+
+    def _change(self, job_id: str, **values: Any) -> Job:
+        values["seq"] = self._next_seq()
+        assignments = ", ".join(f"{name} = ?" for name in values)
+        stored = [_stored(name, value) for name, value in values.items()]
+        self._db.execute(f"UPDATE jobs SET {assignments} WHERE id = ?", (*stored, job_id))
+        job = self._get(job_id)
+        if "ended" in values or "imported" in values:
+            with suppress(OSError, Gen3DError):  # only a copy: an end must not be lost because the disk is full
+                self._write_copy(job)
+        return job
+
+    def _write_copy(self, job: Job) -> None:
+        storage.write_atomic(storage.job_folder(self.home, job.id) / "job.json", storage.to_json(asdict(job)))
+
+
+def _stored(name: str, value: Any) -> Any:
+    return json.dumps(value) if name in _AS_JSON and value is not None else value
+
+
+def _job(row: tuple[Any, ...]) -> Job:
+    values = dict(zip(_COLUMNS, row, strict=True))
+    for name in _AS_JSON:
+        values[name] = None if values[name] is None else json.loads(values[name])
+    return Job(**{**values, "imported": bool(values["imported"])})
+
+
+def _read_copy(path: Path) -> Job | None:
+    """The job in a folder, or None where its copy is not one of ours."""
+    content = storage.read_json(path)
+    try:
+        job = Job(**content) if content else None
+        if job is None or job.id != path.parent.name or job.id != storage.job_id(job.client, job.request):
+            return None
+        if job.state not in STATES or not isinstance(job.params, dict) or not isinstance(job.created, float):
+            return None
+        if job.state in ENDED:
+            return job
+        folder = path.parent / "result"
+        result = storage.read_result(folder)
+        if result is None:
+            return replace(job, state="queued")
+        return replace(job, state="done", ended=time.time(), result={"folder": str(folder), **result})
+    except (TypeError, ValueError):
+        return None
+
+
+def _explained(error: sqlite3.DatabaseError, path: Path) -> Gen3DError:
+    text = str(error)
+    if "full" in text:
+        return storage.disk_full(path)
+    if "locked" in text or "busy" in text:
+        return Gen3DError(f"{path} is locked by another program.", "Close what holds it open, then try again.")
+    if "readonly" in text or "unable to open" in text:
+        return Gen3DError(f"{path} cannot be written.", "Make it writable, or set GEN3D_HOME to another folder.")
+    return Gen3DError(f"{path} is damaged ({text}).", "Restart the backend: it repairs the list of jobs.")
+
+
+def _wait_for(lock: storage.FileLock, seconds: float = 30.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not lock.acquire():
+        if time.monotonic() > deadline:
+            raise Gen3DError("The list of jobs is being opened by another process.", "Try again in a minute.")
+        time.sleep(0.02)
