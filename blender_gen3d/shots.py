@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Which views a capture takes, and how the temporary camera comes to each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import bpy
+import numpy as np
+from numpy.typing import NDArray
+
+from . import camera_model
+from .bridge import errors
+from .camera_model import Intrinsics
+from .capture_settings import CaptureSettings, lowest
+
+LENS_PROPERTIES = ("lens", "sensor_width", "sensor_height", "sensor_fit", "shift_x", "shift_y", "clip_start", "clip_end")
+
+
+@dataclass(frozen=True)
+class Shot:
+    """One view: a pose [4, 4] on the sphere, or a scene camera, at a frame if along an animation."""
+
+    pose: NDArray[np.float64] | None = None
+    camera: bpy.types.Object | None = None
+    frame: int | None = None
+
+
+def shots_of(
+    scene: bpy.types.Scene,
+    plan: CaptureSettings,
+    rig: bpy.types.Object,
+    cameras: Sequence[bpy.types.Object] | None,
+    center: NDArray[np.float64],
+    radius: float,
+) -> list[Shot]:
+    """All views of a capture. On a sphere the temporary camera ``rig`` gets its lens and clipping here.
+
+    Raises Gen3DError where there are fewer than two, or one of the cameras is not a perspective camera.
+    """
+    if plan.mode == "sphere":
+        rig.data.lens = plan.lens
+        distance = plan.radius or camera_model.fit_distance(lens_of(scene, rig.data), radius)
+        rig.data.clip_start, rig.data.clip_end = 1e-3 * distance, 1e3 * distance
+        directions = camera_model.sphere_directions(
+            plan.views, elevation_min=lowest(plan), elevation_max=plan.elevation_max, seed=plan.seed
+        )
+        return [Shot(pose=camera_model.look_at(center + distance * way, center)) for way in directions]
+    if cameras is None:
+        cameras = [item for item in scene.objects if item.type == "CAMERA" and item != rig]
+    for camera in cameras:
+        _check_camera(camera)
+    if plan.mode == "animation":
+        frames = range(scene.frame_start, scene.frame_end + 1, plan.step)
+        shots = [Shot(camera=cameras[0], frame=frame) for frame in frames] if cameras else []
+    else:
+        shots = [Shot(camera=camera) for camera in cameras]
+    if len(shots) < 2:
+        raise errors.Gen3DError(
+            f"A capture needs at least two views, but there {'is only one' if shots else 'are none'}.",
+            "Add cameras, or frames to the animation, or capture on a sphere.",
+            field="capture.mode",
+        )
+    return shots
+
+
+def place(
+    scene: bpy.types.Scene, rig: bpy.types.Object, shot: Shot
+) -> tuple[NDArray[np.float64], Intrinsics]:
+    """Puts the temporary camera where the shot wants it; its pose [4, 4] and its pinhole."""
+    if shot.frame is not None:
+        scene.frame_set(shot.frame)
+    pose = shot.pose
+    if shot.camera is not None:
+        seen = shot.camera.evaluated_get(bpy.context.evaluated_depsgraph_get())
+        pose = camera_model.without_scale(seen.matrix_world)
+        for name in LENS_PROPERTIES:
+            setattr(rig.data, name, getattr(seen.data, name))
+    assert pose is not None
+    rig.matrix_world = pose.tolist()
+    return pose, lens_of(scene, rig.data)
+
+
+def lens_of(scene: bpy.types.Scene, camera: bpy.types.Camera) -> Intrinsics:
+    """The pinhole of a Blender camera at the scene's resolution, which is meant to be at 100 percent."""
+    render = scene.render
+    return camera_model.intrinsics(
+        render.resolution_x,
+        render.resolution_y,
+        lens=camera.lens,
+        sensor_width=camera.sensor_width,
+        sensor_height=camera.sensor_height,
+        sensor_fit=camera.sensor_fit,
+        shift_x=camera.shift_x,
+        shift_y=camera.shift_y,
+        pixel_aspect_x=render.pixel_aspect_x,
+        pixel_aspect_y=render.pixel_aspect_y,
+    )
+
+
+def _check_camera(camera: bpy.types.Object) -> None:
+    if camera.type != "CAMERA" or camera.data.type != "PERSP":
+        raise errors.Gen3DError(
+            f"{camera.name} is not a perspective camera.",
+            "Set its lens type to Perspective, or leave it out.",
+            field="cameras",
+        )
