@@ -1,0 +1,476 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Everything a checkout can be asked to do. Standard library only, and any Python from 3.11 on runs it.
+
+    python build.py demo         capture, train and import a small scene; see demo/ afterwards
+    python build.py test         all checks and tests, under every Blender found on this machine
+    python build.py zip          dist/gen3d-VERSION.zip, the extension to install in Blender
+    python build.py dev-install  that extension in your Blender, with this checkout's backend
+
+Environments are made by pip from the pinned requirements, beside this file: .venv for the backend, and
+.venv-bpy-VERSION for each Blender that exists as a Python wheel. They are kept, and follow changed pins. pip's own
+settings (index, wheel folder, proxy) hold as ever. GEN3D_BLENDER lists further Blender programs to use.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import glob
+import hashlib
+import io
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+import zipfile
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple
+
+if sys.version_info < (3, 11):
+    sys.exit("build.py needs Python 3.11 or newer, and this one is older. Call it with a newer one.")
+
+ROOT = Path(__file__).resolve().parent
+HERE = f"{sys.version_info[0]}.{sys.version_info[1]}"
+WINDOWS = sys.platform == "win32"
+
+BACKEND_PYTHONS = ("3.11", "3.12", "3.13")  # those for which every pinned package has a wheel
+BLENDER_WHEELS = {"5.0.1": "3.11", "4.2.23": "3.11", "4.5.15": "3.11", "5.2.3": "3.13"}  # bpy: Python, favourites first
+OLDEST_BLENDER = (4, 2)
+WEBSOCKETS_SHA256 = "c6bd2c9781915592b209160d0f017d4c7c82ad53075e6b0c24d2a89299e7f9e9"
+
+BACKEND = ("-e", ".")
+CHECKS = ("-r", "requirements-dev.txt")
+TEST_TOOLS = ("pytest", "pytest-timeout", "pluggy", "iniconfig", "packaging", "pygments", "websockets")
+PURE_PYTHON = ("--no-deps", "--platform", "any", "--only-binary", ":all:")
+CHECK_COMMANDS = {
+    "ruff check": ["-m", "ruff", "check", "."],
+    "ruff format": ["-m", "ruff", "format", "--check", "."],
+    "mypy": ["-m", "mypy"],
+    "import layers": ["-c", "from importlinter.cli import lint_imports_command; lint_imports_command()"],
+}
+
+
+class BuildError(Exception):
+    """Something the user can act on: what is wrong, and what to do."""
+
+
+# ---------------------------------------------------------------------------------------------------- small things
+
+
+def surroundings(**more: str) -> dict[str, str]:
+    """Environment variables for a child: ours, without what would leak another Python's packages into it."""
+    leaks = {"PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP", "VIRTUAL_ENV", "__PYVENV_LAUNCHER__"}
+    return {k: v for k, v in os.environ.items() if k not in leaks} | {"PYTHONNOUSERSITE": "1"} | more
+
+
+def answer(command: list[str], **variables: str) -> str:
+    """What a command prints; nothing where it is missing, fails or hangs."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=surroundings(**variables))
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout if done.returncode == 0 else ""
+
+
+def succeeds(command: list[str], *, or_empty: bool = False, **variables: str) -> bool:
+    """Runs a command before the user's eyes. ``or_empty``: pytest's "no tests collected" is a success, too."""
+    print("$", shlex.join(command))
+    status = subprocess.run(command, cwd=ROOT, env=surroundings(**variables)).returncode
+    return status == 0 or (or_empty and status == 5)
+
+
+def logged(command: list[str], log: Path, failure: str) -> None:
+    """Runs a command that writes into a log file; raises BuildError with the file's end where it fails."""
+    with log.open("a", encoding="utf-8") as out:
+        done = subprocess.run(command, stdout=out, stderr=out, cwd=ROOT, env=surroundings())
+    if done.returncode:
+        lines = [line for line in log.read_text("utf-8", "replace").splitlines() if not line.startswith("WARNING")]
+        raise BuildError("\n".join([f"{failure}. Mend what {log} ends with, and call again:", *lines[-12:]]))
+
+
+def read_toml(name: str) -> dict[str, Any]:
+    import tomllib
+
+    return tomllib.loads((ROOT / name).read_text("utf-8"))
+
+
+def pin(package: str) -> str:
+    """``package==version`` as the requirement files pin it."""
+    text = "".join((ROOT / name).read_text("utf-8") for name in ("requirements.txt", "requirements-dev.txt"))
+    found = re.search(rf"^{re.escape(package)}==[^\s;]+", text, re.MULTILINE)
+    if not found:
+        raise BuildError(f"{package} is not pinned. Add it to requirements-dev.txt.")
+    return found.group()
+
+
+# --------------------------------------------------------------------------------------------- Pythons and Blenders
+
+
+def python_candidates(version: str) -> Iterator[list[str]]:
+    yield [sys.executable]
+    for folder in os.get_exec_path():
+        yield [str(Path(folder, f"python{version}"))]
+    home = Path.home()
+    for pattern in (
+        home / f".pyenv/versions/{version}.*/bin/python{version}",
+        home / f".local/share/uv/python/cpython-{version}.*/bin/python{version}",
+        Path(os.environ.get("APPDATA") or home, f"uv/python/cpython-{version}.*/python.exe"),
+        Path(f"/Library/Frameworks/Python.framework/Versions/{version}/bin/python{version}"),
+    ):
+        for path in sorted(glob.glob(str(pattern)), reverse=True):
+            yield [path]
+    if WINDOWS:
+        yield ["py", f"-{version}"]
+
+
+@functools.cache
+def find_python(version: str) -> str | None:
+    """A Python of this minor version that really runs (a shim on PATH may not) and can make environments."""
+    probe = "import sys, venv, ensurepip; print(f'{sys.version_info[0]}.{sys.version_info[1]}', sys.executable)"
+    for command in python_candidates(version):
+        found = answer([*command, "-c", probe]).split(maxsplit=1)
+        if found and found[0] == version:
+            return found[1].strip()
+    return None
+
+
+class Blender(NamedTuple):
+    """An installed Blender; ``root`` is this checkout as that Blender sees it."""
+
+    version: str
+    command: list[str]
+    root: str = str(ROOT)
+    variables: dict[str, str] = {}
+
+
+def find_blenders() -> list[Blender]:
+    """Every Blender on this machine: named ones, the one on PATH, usual places, and unpacked system roots."""
+    home = Path.home()
+    patterns: list[str | Path] = [p for p in os.environ.get("GEN3D_BLENDER", "").split(os.pathsep) if p]
+    patterns += [shutil.which("blender") or "", "/opt/blender*/blender", home / "blender*/blender", "/snap/bin/blender"]
+    patterns += [Path(apps, "Blender*.app/Contents/MacOS/Blender") for apps in ("/Applications", home / "Applications")]
+    patterns += [Path(os.environ.get("PROGRAMFILES") or "/", "Blender Foundation/Blender*/blender.exe")]
+    programs = {Path(path).resolve(): None for pattern in patterns for path in sorted(glob.glob(str(pattern)))}
+    found = [Blender("", [str(program)]) for program in programs]
+    # A system root in a folder, with a script "in" that runs a command inside it and shows LAB_BIND as /host.
+    for enter in sorted(home.glob(".cache/real-blender/*/in")):
+        found.append(Blender("", [str(enter), "blender"], "/host", {"LAB_BIND": str(ROOT)}))
+    for number, blender in enumerate(found):
+        named = re.search(r"Blender (\d+\.\d+\.\d+)", answer([*blender.command, "--version"], **blender.variables))
+        found[number] = blender._replace(version=named.group(1) if named else "")
+    return [blender for blender in found if blender.version]
+
+
+# ----------------------------------------------------------------------------------------------------- environments
+
+
+def interpreter(name: str) -> Path:
+    return ROOT / name / ("Scripts/python.exe" if WINDOWS else "bin/python")
+
+
+def digest(step: tuple[str, ...]) -> str:
+    """Changes with all that one step of an installation depends on."""
+    depends: list[object] = [str(ROOT), step]
+    if step == BACKEND:
+        project = read_toml("pyproject.toml")
+        depends += [(ROOT / "requirements.txt").read_text("utf-8"), project["project"], project["build-system"]]
+    if step == CHECKS:
+        depends += [(ROOT / "requirements-dev.txt").read_text("utf-8")]
+    return hashlib.sha256(json.dumps(depends).encode()).hexdigest()[:16]
+
+
+def ensure(name: str, base: str, *steps: tuple[str, ...]) -> Path:
+    """The interpreter of environment ``name``, holding what each step tells pip to install.
+
+    Each step leaves a stamp with its digest, so that a second call returns at once and a changed pin is followed.
+    A marker stands in the environment while pip works: one that was interrupted is made anew.
+    """
+    folder, python = ROOT / name, interpreter(name)
+    stamps = {step: folder / f"gen3d-{number}-{digest(step)}" for number, step in enumerate(steps)}
+    marker, log = folder / "gen3d-unfinished", folder / "gen3d-install.log"
+    whole = python.exists() and not marker.exists()
+    if whole and all(stamp.exists() for stamp in stamps.values()):
+        return python
+    start = time.monotonic()
+    print(f"installing {name} (progress in {log.relative_to(ROOT)})")
+    if not whole:
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        marker.touch()
+        logged([base, "-m", "venv", str(folder)], log, f"{name} could not be made")
+    for number, (step, stamp) in enumerate(stamps.items()):
+        if stamp.exists():
+            continue
+        marker.touch()
+        for old in folder.glob(f"gen3d-{number}-*"):
+            old.unlink()
+        try:
+            logged([str(python), "-m", "pip", "install", *step], log, f"pip could not fill {name}")
+        except BuildError:
+            if whole:  # pip gave up by itself on what had been sound before: keep it
+                marker.unlink()
+            raise
+        stamp.touch()
+    marker.unlink(missing_ok=True)
+    print(f"installed {name} in {time.monotonic() - start:.0f} s")
+    return python
+
+
+def ensure_backend(*more: tuple[str, ...]) -> Path:
+    versions = sorted(BACKEND_PYTHONS, key=lambda version: version != HERE)
+    base = next(filter(None, map(find_python, versions)), None)
+    if not base:
+        raise BuildError(f"The backend needs one of Python {', '.join(BACKEND_PYTHONS)}. Install one and call again.")
+    return ensure(".venv", base, BACKEND, *more)
+
+
+def ensure_wheel(version: str) -> Path:
+    """The interpreter of the environment in which this Blender is a Python package."""
+    base = find_python(BLENDER_WHEELS[version])
+    if not base:
+        raise BuildError(f"No Python {BLENDER_WHEELS[version]} was found. Install one for this version of Blender.")
+    return ensure(f".venv-bpy-{version}", base, (f"bpy=={version}", *map(pin, TEST_TOOLS)))
+
+
+def ensure_tools() -> Path:
+    """An environment whose folder ``site`` brings pytest to an installed Blender, whatever its Python."""
+    site = ("--upgrade", "--target", str(ROOT / ".venv-tools" / "site"))
+    return ensure(".venv-tools", sys.executable, (*PURE_PYTHON, *site, *map(pin, TEST_TOOLS)))
+
+
+def together(jobs: dict[str, Callable[[], Path]]) -> dict[str, Path | BuildError]:
+    """Runs installations two at a time: one unpacks while the other downloads."""
+
+    def outcome(job: Callable[[], Path]) -> Path | BuildError:
+        try:
+            return job()
+        except BuildError as error:
+            return error
+
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        return dict(zip(jobs, pool.map(outcome, jobs.values()), strict=True))
+
+
+# --------------------------------------------------------------------------------------------------------- the zip
+
+
+def websockets_wheel() -> Path:
+    """The pure-Python wheel that travels with the extension: downloaded once, checked on every use."""
+    wheel = ROOT / "build" / "wheels" / f"{pin('websockets').replace('==', '-')}-py3-none-any.whl"
+    if not wheel.exists():
+        wheel.parent.mkdir(parents=True, exist_ok=True)
+        download = ["-m", "pip", "download", *PURE_PYTHON, "--dest", str(wheel.parent), pin("websockets")]
+        logged([str(ensure_tools()), *download], wheel.parent / "download.log", "pip could not download websockets")
+    if hashlib.sha256(wheel.read_bytes()).hexdigest() != WEBSOCKETS_SHA256:
+        wheel.unlink()
+        raise BuildError(f"{wheel.name} is not the pinned file and was removed. Check where pip downloads from.")
+    return wheel
+
+
+def extension_files() -> dict[str, bytes]:
+    """What the extension holds, by its path in the zip: the add-on at the root, the backend beneath."""
+    files = {name: (ROOT / name).read_bytes() for name in ("blender_manifest.toml", "LICENSE", "requirements.txt")}
+    for folder, prefix in (("blender_gen3d", ""), ("backend", "backend/")):
+        for path in (ROOT / folder).rglob("*"):
+            inside = path.relative_to(ROOT / folder)
+            unwanted = any(part.startswith(".") or part in ("__pycache__", "tests") for part in inside.parts)
+            if path.is_file() and path.suffix != ".pyc" and not unwanted:
+                files[prefix + inside.as_posix()] = path.read_bytes()
+    wheel = websockets_wheel()
+    if read_toml("blender_manifest.toml")["wheels"] != [f"./wheels/{wheel.name}"]:
+        raise BuildError(f"blender_manifest.toml does not list {wheel.name}. Make it agree with requirements.txt.")
+    return files | {f"wheels/{wheel.name}": wheel.read_bytes()}
+
+
+def build_zip(folder: Path = ROOT / "dist") -> Path:
+    """Writes the extension. The same tree gives the same bytes: names sorted, dates and modes fixed."""
+    target = folder / f"gen3d-{read_toml('blender_manifest.toml')['version']}.zip"
+    part = target.with_suffix(f".{os.getpid()}.part")
+    folder.mkdir(parents=True, exist_ok=True)
+    with zipfile.ZipFile(part, "w") as archive:
+        for name, content in sorted(extension_files().items()):
+            entry = zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0))
+            entry.create_system, entry.external_attr = 3, 0o100644 << 16
+            archive.writestr(entry, content, zipfile.ZIP_DEFLATED, 9)
+    os.replace(part, target)
+    return target
+
+
+# -------------------------------------------------------------------------------------------------------- the tests
+
+
+class Report:
+    """What was run, how it went and how long it took."""
+
+    def __init__(self) -> None:
+        self.stages: list[tuple[str, bool, float]] = []
+        self.skipped: list[str] = []
+
+    def run(self, name: str, work: Callable[[], bool]) -> None:
+        print(f"\n──── {name}")
+        start = time.monotonic()
+        self.stages.append((name, work(), time.monotonic() - start))
+
+    def skip(self, what: str, why: object) -> None:
+        self.skipped.append(f"{what}: {why}")
+
+    def finish(self) -> int:
+        print("\n──── summary")
+        for name, good, seconds in self.stages:
+            print(f"{'passed' if good else 'FAILED'}  {seconds:6.1f} s  {name}")
+        if self.skipped:
+            print("\n" + "!" * 100, "!!  NOT TESTED on this machine:", sep="\n")
+            print(*(f"!!    {line}" for line in self.skipped), "!" * 100, sep="\n")
+        failed = [name for name, good, _ in self.stages if not good]
+        print(f"\n{'FAILED: ' + ', '.join(failed) if failed else 'all passed'}")
+        return 1 if failed else 0
+
+
+def test(arguments: list[str], slow: bool) -> int:
+    """All checks and tests. With pytest's arguments or ``slow``, the tests that those select and nothing else."""
+    paths = [argument for argument in arguments if argument.startswith("tests")]
+    options = [argument for argument in arguments if argument not in paths] + (["-m", "slow"] if slow else [])
+    in_blender = [path for path in paths if path.startswith("tests/blender")]
+    outside = [path for path in paths if path not in in_blender]
+    if not paths:
+        in_blender, outside = ["tests/blender"], ["tests", "--ignore=tests/blender"]
+    report = Report()
+    wheels: dict[str, Path | BuildError] = {}
+
+    def install() -> bool:
+        jobs = {version: functools.partial(ensure_wheel, version) for version in BLENDER_WHEELS if in_blender}
+        wheels.update(together({".venv": lambda: ensure_backend(CHECKS), ".venv-tools": ensure_tools, **jobs}))
+        for needed in wheels.pop(".venv"), wheels.pop(".venv-tools"):
+            if isinstance(needed, BuildError):
+                raise needed
+        return not wheels or any(isinstance(made, Path) for made in wheels.values())
+
+    report.run("install", install)
+    python = str(interpreter(".venv"))
+    if not arguments and not slow:
+        for name, command in CHECK_COMMANDS.items():
+            report.run(name, functools.partial(succeeds, [python, *command]))
+    if outside:
+        pytest = [python, "-m", "pytest", *outside, *options]
+        report.run("tests outside Blender", functools.partial(succeeds, pytest, or_empty=bool(options)))
+    if in_blender:
+        test_blenders(report, wheels, [*in_blender, *options], or_empty=bool(options))
+    return report.finish()
+
+
+def test_blenders(report: Report, wheels: dict[str, Path | BuildError], arguments: list[str], or_empty: bool) -> None:
+    """Runs the tests in every Blender; says which could not be had."""
+    zipped = build_zip(ROOT / "build")
+
+    def run(blender: Blender, start: list[str], tools: str) -> bool:
+        preferences = ROOT / "build" / f"preferences-{blender.version}"
+        shutil.rmtree(preferences, ignore_errors=True)
+        preferences.mkdir()
+        own = blender.variables | {"BLENDER_USER_RESOURCES": f"{blender.root}/build/{preferences.name}"}
+        told = {"GEN3D_ZIP": f"{blender.root}/build/{zipped.name}"}
+        if blender.root == str(ROOT):  # elsewhere our interpreter would not run
+            told["GEN3D_PYTHON"] = str(interpreter(".venv"))
+        inside = [f"{blender.root}/tests/pytest_inside.py", "--", blender.root, tools, json.dumps(told)]
+        return succeeds([*start, *inside, *arguments], or_empty=or_empty, **own)
+
+    for version, made in wheels.items():
+        if isinstance(made, BuildError):
+            report.skip(f"Blender {version} as a Python wheel", made)
+        else:
+            work = functools.partial(run, Blender(version, []), [str(made)], "")
+            report.run(f"Blender {version}, wheel for Python {BLENDER_WHEELS[version]}", work)
+    blenders = find_blenders()
+    if not blenders:
+        report.skip("An installed Blender", "None was found. Name programs in GEN3D_BLENDER.")
+    for blender in blenders:
+        title = f"Blender {blender.version}, {shlex.join(blender.command)}"
+        if tuple(map(int, blender.version.split(".")[:2])) < OLDEST_BLENDER:
+            report.skip(title, "It is older than the extension supports.")
+            continue
+        start = [*blender.command, "--background", "--python-exit-code", "3", "--python"]
+        report.run(title, functools.partial(run, blender, start, f"{blender.root}/.venv-tools/site"))
+
+
+# ----------------------------------------------------------------------------------------- the demo, and installing
+
+
+def demo(arguments: list[str]) -> int:
+    """The whole way on a small scene: capture, train, import."""
+    versions = sorted(BLENDER_WHEELS, key=lambda version: BLENDER_WHEELS[version] != HERE)
+    version = next((version for version in versions if find_python(BLENDER_WHEELS[version])), versions[0])
+    made = together({"backend": ensure_backend, "blender": functools.partial(ensure_wheel, version)})
+    for outcome in made.values():
+        if isinstance(outcome, BuildError):
+            raise outcome
+    results = [ROOT / "demo" / name for name in ("result.blend", "result.glb", "compare.png")]
+    for result in results:
+        result.unlink(missing_ok=True)
+    command = [str(made["blender"]), "examples/demo_scene.py", "--out", "demo", *arguments]
+    if not succeeds(command, GEN3D_PYTHON=str(made["backend"])) or not all(map(Path.exists, results)):
+        raise BuildError("The demo did not finish. The lines above say why.")
+    print("\nDone. Look at:", *results, sep="\n  ")
+    return 0
+
+
+def dev_install(program: str | None) -> int:
+    """The extension in the user's Blender, told to use this checkout's backend."""
+    from backend.home import user_home
+
+    found = [program] if program else [b.command[0] for b in find_blenders() if b.root == str(ROOT)]
+    if not found:
+        raise BuildError("No Blender was found. Name its program: build.py dev-install --blender PATH.")
+    python = ensure_backend()
+    install = ["--command", "extension", "install-file", "-r", "user_default", "-e", str(build_zip())]
+    if not succeeds([found[0], *install]):
+        raise BuildError(f"{found[0]} did not install the extension. The lines above say why.")
+    environment = user_home() / "environment.json"
+    environment.parent.mkdir(parents=True, exist_ok=True)
+    part = environment.with_suffix(".part")
+    part.write_text(json.dumps({"python": str(python)}) + "\n", "utf-8")
+    os.replace(part, environment)
+    print(f"Installed in {found[0]}. Its backend runs on {python}, as {environment} says.")
+    return 0
+
+
+def main() -> int:
+    for stream in sys.stdout, sys.stderr:  # our lines keep their place among those of the programs we run
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(encoding="utf-8", errors="replace", line_buffering=True)
+    layout = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(prog="build.py", description=__doc__, formatter_class=layout)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    commands.add_parser("demo", help="see above; further arguments go to examples/demo_scene.py")
+    tests = commands.add_parser("test", help="see above; further arguments go to pytest", allow_abbrev=False)
+    tests.add_argument("--slow", action="store_true", help="run only the tests that take minutes")
+    commands.add_parser("zip", help="see above")
+    install = commands.add_parser("dev-install", help="see above")
+    install.add_argument("--blender", metavar="PATH", help="the Blender program (default: the first one found)")
+    options, more = parser.parse_known_args()
+    if more and options.command not in ("demo", "test"):
+        parser.error(f"unknown: {shlex.join(more)}")
+    try:
+        if options.command == "demo":
+            return demo(more)
+        if options.command == "test":
+            return test(more, options.slow)
+        if options.command == "dev-install":
+            return dev_install(options.blender)
+        print(build_zip())
+        return 0
+    except BuildError as error:
+        print(f"build.py: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("build.py: stopped.", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())
