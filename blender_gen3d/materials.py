@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Materials that show captured colours in every viewport mode and that glTF exporters understand."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import bpy
+
+
+def colour_material(name: str, attribute: str, average: Sequence[float]) -> bpy.types.Material:
+    """Matte, coloured by a colour attribute; ``average`` (linear RGB) is what solid shading by material shows."""
+    material, shader = _matte(name)
+    node = material.node_tree.nodes.new("ShaderNodeVertexColor")
+    node.layer_name = attribute
+    node.location = (-300.0, 300.0)
+    material.node_tree.links.new(node.outputs["Color"], shader.inputs["Base Color"])
+    material.diffuse_color = (*average, 1.0)
+    return material
+
+
+def texture_material(name: str, png: bytes) -> bpy.types.Material:
+    """Matte, coloured by a picture (sRGB PNG) that is packed into the .blend file."""
+    material, shader = _matte(name)
+    image = bpy.data.images.new(name, 8, 8)
+    image.pack(data=png, data_len=len(png))
+    image.source = "FILE"
+    image.colorspace_settings.name = "sRGB"
+    node = material.node_tree.nodes.new("ShaderNodeTexImage")
+    node.image = image
+    node.location = (-300.0, 300.0)
+    material.node_tree.links.new(node.outputs["Color"], shader.inputs["Base Color"])
+    material.node_tree.nodes.active = node  # solid shading by texture shows the active one
+    return material
+
+
+def show_colours(colour: str) -> None:
+    """Lets solid viewports that show material colours show "vertex" or "texture" colours instead."""
+    wanted = {"vertex": "VERTEX", "texture": "TEXTURE"}.get(colour)
+    for window in bpy.context.window_manager.windows if wanted else ():
+        for area in window.screen.areas:
+            if area.type == "VIEW_3D" and area.spaces.active.shading.color_type == "MATERIAL":
+                area.spaces.active.shading.color_type = wanted
+
+
+def _matte(name: str) -> tuple[bpy.types.Material, bpy.types.ShaderNode]:
+    material = bpy.data.materials.new(name)
+    if not material.node_tree:
+        material.use_nodes = True
+    nodes = material.node_tree.nodes
+    shader = next((node for node in nodes if node.type == "BSDF_PRINCIPLED"), None)
+    if shader is None:
+        shader = nodes.new("ShaderNodeBsdfPrincipled")
+        output = next((node for node in nodes if node.type == "OUTPUT_MATERIAL"), None)
+        output = output or nodes.new("ShaderNodeOutputMaterial")
+        material.node_tree.links.new(shader.outputs["BSDF"], output.inputs["Surface"])
+    shader.inputs["Roughness"].default_value = 1.0
+    shader.inputs["Specular IOR Level"].default_value = 0.0
+    return material, shader
