@@ -20,56 +20,30 @@ The rules:
 from __future__ import annotations
 
 import json
-import math
 import re
 import types
 from collections.abc import Iterable
 from dataclasses import MISSING, Field, asdict, dataclass, field, fields
 from functools import cache
-from typing import Any, ClassVar, NoReturn, Union, get_args, get_origin, get_type_hints
+from typing import Any, ClassVar, Union, get_args, get_origin, get_type_hints
 
+from . import strict_json
 from .errors import Gen3DError
 from .settings import KINDS, parse
+from .strict_json import CODES, MAX_TEXT, ProtocolError, fail
 from .version import VERSION
 
 PROTOCOL = 1
 
-MAX_TEXT = 2**20  # bytes of a text frame, either way
 MAX_DATA = 2**20  # bytes of the payload of a binary frame
 MAX_HEADER = 4096  # bytes of the JSON of a binary frame
 MAX_FRAME = 4 + MAX_HEADER + MAX_DATA  # the longest frame there is
-MAX_STRING = 2**16  # characters of any one text
-MAX_DEPTH = 16  # objects and lists within each other
-MAX_DIGITS = 20  # of a whole number: enough for any 64-bit one
 MAX_NUMBER = 2**63 - 1
 
-CODES = (
-    "malformed",  # not a message at all
-    "invalid",  # a field is missing, unknown, of the wrong type or out of range, or the request makes no sense
-    "protocol_version",
-    "hello_first",
-    "hello_twice",
-    "unknown_job",
-    "unknown_file",
-    "queue_full",
-    "busy",
-    "internal",
-)
 STATES = ("queued", "running", "done", "failed", "cancelled", "interrupted")
 PICTURES = ("image/png", "image/jpeg")
 
 _NAME = r"[A-Za-z0-9_.:-]{1,100}"
-
-
-class ProtocolError(Gen3DError):
-    """A frame or message that breaks the rules. ``code`` is one of CODES; ``request`` the id of the bad request."""
-
-    def __init__(
-        self, cause: str, next_step: str, *, field: str | None = None, code: str = "invalid", request: str | None = None
-    ) -> None:
-        super().__init__(cause, next_step, field=field)
-        self.code = code
-        self.request = request
 
 
 def _limited(
@@ -300,10 +274,10 @@ def encode(message: Message) -> str | bytes:
     text = json.dumps(values, allow_nan=False, separators=(",", ":"))  # escaped to ASCII: characters are bytes
     if data is None:
         if len(text) > MAX_TEXT:
-            _fail(f"The {message.type} message is longer than {MAX_TEXT} bytes.", "Send less.", message.type)
+            fail(f"The {message.type} message is longer than {MAX_TEXT} bytes.", "Send less.", message.type)
         return text
     if len(text) > MAX_HEADER:
-        _fail(f"The {message.type} message has more than {MAX_HEADER} bytes of JSON.", "Send less.", message.type)
+        fail(f"The {message.type} message has more than {MAX_HEADER} bytes of JSON.", "Send less.", message.type)
     return b"".join((len(text).to_bytes(4, "big"), text.encode(), data))
 
 
@@ -322,25 +296,25 @@ def decode_event(frame: str | bytes) -> Event:
     if isinstance(frame, bytes):
         end = 4 + int.from_bytes(frame[:4], "big")
         if len(frame) < end or end > 4 + MAX_HEADER:
-            _fail("The frame is cut short.", "Send length, JSON and payload.", "frame", code="malformed")
+            fail("The frame is cut short.", "Send length, JSON and payload.", "frame", code="malformed")
         header, data = frame[4:end], frame[end:]
     event: Event = _decode(header, data, _EVENTS)
     return event
 
 
 def _decode(frame: str | bytes, data: bytes | None, known: dict[str, Any]) -> Any:
-    values = _json(frame)
+    values = strict_json.read(frame)
     request = values.get("request")
     request = request if isinstance(request, str) and re.fullmatch(_NAME, request) else None
     try:
         kind = values.pop("type", None)
         if not isinstance(kind, str) or kind not in known:
             what = "is missing" if kind is None else f"= {kind!r:.60} is unknown"
-            _fail(f"type {what}.", f"Choose one of {', '.join(known)}.", "type")
+            fail(f"type {what}.", f"Choose one of {', '.join(known)}.", "type")
         cls = known[kind]
         specs = {spec.name: spec for spec in fields(cls)}
         if "data" in values or ("data" in specs) is not (data is not None):
-            _fail("Only previews and chunks are binary frames.", "Send the others as text.", "data", code="malformed")
+            fail("Only previews and chunks are binary frames.", "Send the others as text.", "data", code="malformed")
         if cls is Hello:
             _check_version(values.get("protocol", MISSING))
         if data is not None:
@@ -352,59 +326,14 @@ def _decode(frame: str | bytes, data: bytes | None, known: dict[str, Any]) -> An
         raise
 
 
-def _json(frame: str | bytes) -> dict[str, Any]:
-    if len(frame) > MAX_TEXT:
-        _fail(f"The frame is longer than {MAX_TEXT} bytes.", "Send less.", "frame", code="malformed")
-    try:
-        text = frame if isinstance(frame, str) else frame.decode()
-        values = json.loads(
-            text, object_pairs_hook=_object, parse_int=_whole, parse_float=_real, parse_constant=_constant
-        )
-    except UnicodeDecodeError:
-        _fail("The frame is not UTF-8.", "Send JSON in UTF-8.", "frame", code="malformed")
-    except RecursionError:
-        _fail(f"The frame nests deeper than {MAX_DEPTH}.", "Send flatter JSON.", "frame", code="malformed")
-    except json.JSONDecodeError as error:
-        _fail(f"The frame is not JSON: {error.msg} at {error.pos}.", "Send an object.", "frame", code="malformed")
-    if not isinstance(values, dict):
-        _fail("The frame is not a JSON object.", "Send name and value pairs.", "frame", code="malformed")
-    return values
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    values = dict(pairs)
-    if len(values) != len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        _fail(f"{twice!r:.60} stands twice in one object.", "Give it once.", twice[:60], code="malformed")
-    return values
-
-
-def _whole(digits: str) -> int:
-    if len(digits) > MAX_DIGITS:
-        _fail(f"A whole number has {len(digits)} digits.", "Use at most 64 bits.", "frame", code="malformed")
-    return int(digits)
-
-
-def _real(digits: str) -> float:
-    value = float(digits[:400])
-    if len(digits) > 400 or not math.isfinite(value):
-        _fail(f"{digits:.40} is not a finite number.", "Send one that a double can hold.", "frame", code="malformed")
-    return value
-
-
-def _constant(name: str) -> NoReturn:
-    _fail(f"{name} is not JSON.", "Send a finite number or null.", "frame", code="malformed")
-
-
 # ---- checks ----
 
 
 def _check_version(theirs: Any) -> None:
     if theirs is MISSING:
-        _fail("hello.protocol is missing.", f"This side speaks protocol {PROTOCOL}.", "protocol")
+        fail("hello.protocol is missing.", f"This side speaks protocol {PROTOCOL}.", "protocol")
     if type(theirs) is int and theirs != PROTOCOL:
-        _fail(
+        fail(
             f"The other side speaks protocol {theirs}, this one ({VERSION}) protocol {PROTOCOL}.",
             "Use an add-on and a backend of the same version.",
             "protocol",
@@ -415,10 +344,10 @@ def _check_version(theirs: Any) -> None:
 def _check_names(values: Iterable[str], specs: dict[str, Field[Any]], kind: str) -> None:
     for name in values:
         if name not in specs:
-            _fail(f"{kind}.{name[:60]} is not a field.", f"Known: {', '.join(specs)}.", name[:60])
+            fail(f"{kind}.{name[:60]} is not a field.", f"Known: {', '.join(specs)}.", name[:60])
     for name, spec in specs.items():
         if name not in values and spec.default is MISSING and spec.default_factory is MISSING:
-            _fail(f"{kind}.{name} is missing.", "Give it.", name)
+            fail(f"{kind}.{name} is missing.", "Give it.", name)
 
 
 @cache
@@ -436,49 +365,17 @@ def _hints(cls: Any) -> dict[str, tuple[type, ...]]:
 def _check(value: Any, kinds: tuple[type, ...], limits: Any, name: str) -> None:
     if type(value) not in kinds:
         wanted = " or ".join("null" if kind is types.NoneType else kind.__name__ for kind in kinds)
-        _fail(f"{name} must be of type {wanted}.", f"It is {type(value).__name__}.", name)
+        fail(f"{name} must be of type {wanted}.", f"It is {type(value).__name__}.", name)
     if isinstance(value, bytes):
         if len(value) > MAX_DATA:
-            _fail(f"{name} is longer than {MAX_DATA} bytes.", "Send less.", name)
+            fail(f"{name} is longer than {MAX_DATA} bytes.", "Send less.", name)
         return
-    _check_json(value, name)
+    strict_json.check(value, name)
     low, high = limits.get("low"), limits.get("high")
     if low is not None and type(value) is int and not low <= value <= high:
-        _fail(f"{name} = {value} is out of range.", f"Give {low} to {high}.", name)
+        fail(f"{name} = {value} is out of range.", f"Give {low} to {high}.", name)
     match, choices = limits.get("match"), limits.get("choices")
     if match is not None and value is not None and not re.fullmatch(match, value):
-        _fail(f"{name} = {value!r:.60} is not a valid name.", f"It must match {match}.", name)
+        fail(f"{name} = {value!r:.60} is not a valid name.", f"It must match {match}.", name)
     if choices is not None and value not in choices:
-        _fail(f"{name} = {value!r:.60} is unknown.", f"Choose one of {', '.join(choices)}.", name)
-
-
-def _check_json(value: Any, name: str, depth: int = 1) -> None:
-    """Refuse what JSON, UTF-8 or the limits cannot carry to the other side unchanged."""
-    if depth > MAX_DEPTH:
-        _fail(f"{name:.60} nests deeper than {MAX_DEPTH}.", "Send flatter values.", name[:60])
-    if isinstance(value, str):
-        if len(value) > MAX_STRING:
-            _fail(f"{name:.60} has {len(value)} characters.", f"Use at most {MAX_STRING}.", name[:60])
-        if not value.isascii() and re.search("[\ud800-\udfff]", value):
-            _fail(f"{name:.60} holds half of a character (a lone surrogate).", "Type the text anew.", name[:60])
-    elif isinstance(value, dict):
-        for key, item in value.items():
-            if type(key) is not str:
-                _fail(f"{name:.60} has a key that is not a text.", "Use texts as keys.", name[:60])
-            _check_json(key, name)
-            _check_json(item, f"{name}.{key[:60]}", depth + 1)
-    elif isinstance(value, list):
-        for index, item in enumerate(value):
-            _check_json(item, f"{name}[{index}]", depth + 1)
-    elif isinstance(value, int):
-        if abs(value) >= 10**MAX_DIGITS:
-            _fail(f"{name:.60} has more than {MAX_DIGITS} digits.", "Use at most 64 bits.", name[:60])
-    elif isinstance(value, float):
-        if not math.isfinite(value):
-            _fail(f"{name:.60} is not a finite number.", "Send a finite number or null.", name[:60])
-    elif value is not None:
-        _fail(f"{name:.60} is of type {type(value).__name__}.", "Send what JSON knows.", name[:60])
-
-
-def _fail(cause: str, next_step: str, name: str, *, code: str = "invalid") -> NoReturn:
-    raise ProtocolError(cause, next_step, field=name, code=code)
+        fail(f"{name} = {value!r:.60} is unknown.", f"Choose one of {', '.join(choices)}.", name)

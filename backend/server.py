@@ -19,7 +19,7 @@ from websockets.asyncio.server import ServerConnection
 from websockets.asyncio.server import serve as listen
 from websockets.http11 import Request, Response
 
-from . import protocol, runtime
+from . import runtime
 from .engine import Engine
 from .errors import Gen3DError
 from .home import runtime_file as default_runtime_file
@@ -27,6 +27,7 @@ from .jobs import JobStore
 from .runtime import Runtime
 from .session import Deadlines, Hub
 from .storage import FileLock
+from .strict_json import MAX_TEXT
 
 log = logging.getLogger("gen3d.server")
 
@@ -46,6 +47,25 @@ def require_local(host: str, allow_remote: bool) -> None:
             "Use 127.0.0.1 and an SSH tunnel to the same port, or add --allow-remote if the network is yours.",
             field="host",
         )
+
+
+class Door(ServerConnection):
+    """Tells whoever does not even try a WebSocket handshake so, where the library would just hang up."""
+
+    answered: bool | None = None
+
+    def data_received(self, data: bytes) -> None:
+        if self.answered is None:
+            self.answered = not b"GET ".startswith(data[:4])
+            if self.answered:
+                body = b"This is a WebSocket.\n"
+                head = (
+                    b"HTTP/1.1 405 Method Not Allowed\r\nAllow: GET\r\nConnection: close\r\nContent-Length: %d\r\n\r\n"
+                )
+                self.transport.write(head % len(body) + body)
+                self.transport.write_eof()  # what else is sent is dropped; cut off at the handshake's deadline
+        if not self.answered:
+            super().data_received(data)
 
 
 def judge(request: Request, ours: Runtime) -> tuple[HTTPStatus, str] | None:
@@ -149,8 +169,8 @@ async def _listen(hub: Hub, host: str, port: int) -> AsyncIterator[Runtime]:
     try:
         server = await listen(
             hub.handle, host, port, compression=None, process_request=check, process_response=prove,
-            server_header=None, open_timeout=wait.handshake, ping_interval=wait.ping, ping_timeout=wait.ping,
-            close_timeout=wait.close, max_size=protocol.MAX_TEXT, logger=quiet, start_serving=False,
+            create_connection=Door, server_header=None, open_timeout=wait.handshake, ping_interval=wait.ping, ping_timeout=wait.ping,
+            close_timeout=wait.close, max_size=MAX_TEXT, logger=quiet, start_serving=False,
         )  # fmt: skip
     except OSError as error:
         raise Gen3DError(

@@ -25,7 +25,7 @@ from . import protocol
 from .engine import Engine
 from .errors import Gen3DError
 from .jobs import Job, JobStore
-from .protocol import ProtocolError
+from .strict_json import ProtocolError
 from .version import VERSION
 
 log = logging.getLogger("gen3d.server")
