@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from backend.data.lens import Intrinsics, distort
+from backend.data.lens import Intrinsics, distort_xy
 
 Array = NDArray[np.float64]
 
@@ -123,7 +123,7 @@ def pixel_rays(lens: Intrinsics, pixels: Array) -> Array:
     seen = (pixels - (lens.cx, lens.cy)) / (lens.fl_x, lens.fl_y)
     plane = seen
     for _ in range(30):
-        plane = plane + seen - distort(plane, lens.distortion)
+        plane = plane + seen - np.stack(distort_xy(plane[..., 0], plane[..., 1], *lens.distortion), axis=-1)
     rays = np.stack((plane[..., 0], -plane[..., 1], -np.ones_like(plane[..., 0])), axis=-1)
     unit: Array = rays / np.linalg.norm(rays, axis=-1, keepdims=True)
     return unit
