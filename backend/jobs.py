@@ -105,6 +105,7 @@ class JobStore:
             self._db = self._open()
         finally:
             opening.release()
+        self._version: int | None = None
 
     def close(self) -> None:
         self._db.close()
@@ -280,6 +281,13 @@ class JobStore:
         """The running jobs that another process wants ended."""
         with self._errors():
             return [row[0] for row in self._db.execute("SELECT id FROM jobs WHERE state = 'running' AND cancel = 1")]
+
+    def changed_elsewhere(self) -> bool:
+        """Whether another process has written to the list since the last call."""
+        with self._errors():
+            (version,) = self._db.execute("PRAGMA data_version").fetchone()
+        changed, self._version = version != self._version, version
+        return bool(changed)
 
     def worker_lock(self, job_id: str) -> Path:
         """Locked by a worker as long as it lives."""

@@ -1,0 +1,211 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Drives one pipeline to its end: checkpoints and previews when they are due, resuming, one rollback, the result.
+
+The worker process and the command line both do their work through ``drive``; they differ only in whom they tell.
+"""
+
+from __future__ import annotations
+
+import io
+import itertools
+import math
+import os
+import shutil
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import closing, suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from . import storage
+from .errors import Gen3DError
+from .version import VERSION
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from .pipelines.progress import Pipeline, Progress, Snapshot
+
+Run = Callable[[Any, Path, "Snapshot | None"], "Pipeline"]
+
+CHECKPOINT_SECONDS, CHECKPOINT_SHARE = 10.0, 0.03
+PREVIEW_SECONDS, PREVIEW_SHARE = 0.5, 0.04
+LONG_CHECKPOINT = 1.5  # seconds; one that takes longer is not written any more when the job is told to stop
+
+
+class Stopped(Exception):
+    """The pipeline was told to stop; whatever it offered has been saved."""
+
+
+@dataclass
+class Schedule:
+    """When something that costs time is due again: not sooner than ``seconds``, nor above its ``share`` of all time."""
+
+    seconds: float
+    share: float
+    last: float = -math.inf
+    cost: float = 0.0
+
+    def due(self) -> bool:
+        return time.perf_counter() - self.last >= max(self.seconds, self.cost / self.share)
+
+    def run(self, action: Callable[[], None]) -> None:
+        start = time.perf_counter()
+        action()
+        self.last = time.perf_counter()
+        self.cost = self.last - start
+
+
+@dataclass(frozen=True)
+class Listener:
+    """Whom to tell, and whom to ask. Each is called between two steps of the pipeline."""
+
+    report: Callable[[Progress], None] = lambda progress: None
+    preview: Callable[[NDArray[np.uint8]], None] | None = None
+    saved: Callable[[], None] = lambda: None  # a checkpoint is on disk
+    stopping: Callable[[], bool] = lambda: False
+
+
+def drive(kind: str, run: Run, settings: Any, folder: Path, final: Path, listener: Listener) -> dict[str, Any]:
+    """Runs a pipeline from the newest checkpoint in ``folder``, if any, until ``final`` holds its result.
+
+    ``folder`` takes checkpoints and the unfinished result. Returns what result.json holds. A checkpoint that is
+    damaged, or that the pipeline cannot use, gives way to the one before. A state that is no longer finite goes
+    back to the last checkpoint once. Raises Stopped, Gen3DError, or whatever else the pipeline raised.
+    """
+    storage.require_space(folder)
+    attempt = _Attempt(kind, run, settings, folder, listener)
+    sources: Iterator[Snapshot | None] = itertools.chain(_snapshots(folder), (None,))
+    resume, rolled_back = next(sources), False
+    while True:
+        try:
+            summary = attempt.go(resume)
+            break
+        except FloatingPointError as error:
+            if rolled_back:
+                raise _diverged(attempt, error) from error
+            traceback.print_exc()
+            rolled_back, sources = True, itertools.chain(_snapshots(folder), (None,))
+        except (KeyError, ValueError, RuntimeError) as error:
+            if resume is None or attempt.started or is_out_of_memory(error):
+                raise
+            traceback.print_exc()
+        resume = next(sources)
+    content = {"format": 1, "kind": kind, "settings": asdict(settings), "seed": getattr(settings, "seed", None)}
+    content = storage.finish_result(folder / "result.part", final, {**content, **summary, "version": VERSION})
+    shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+    return content
+
+
+class _Attempt:
+    """The pipeline and how far it is."""
+
+    def __init__(self, kind: str, run: Run, settings: Any, folder: Path, listener: Listener) -> None:
+        self.kind = kind
+        self.started = False  # it has offered a state of its own: what it was resumed from was good
+        self.latest: Progress | None = None
+        self._run, self._settings, self._folder, self._listener = run, settings, folder, listener
+        self._checkpoints = Schedule(CHECKPOINT_SECONDS, CHECKPOINT_SHARE)
+        self._previews = Schedule(PREVIEW_SECONDS, PREVIEW_SHARE)
+
+    def go(self, resume: Snapshot | None) -> dict[str, Any]:
+        part = self._folder / "result.part"
+        with storage.disk_errors(part):
+            shutil.rmtree(part, ignore_errors=True)
+            part.mkdir(parents=True)
+        self.started = False
+        self._checkpoints.last = time.perf_counter()
+        with closing(self._run(self._settings, part, resume)) as pipeline, storage.disk_errors(part):
+            while True:
+                try:
+                    progress = next(pipeline)
+                except StopIteration as end:
+                    return dict(end.value)
+                self._step(progress)
+
+    def _step(self, progress: Progress) -> None:
+        self.latest = progress
+        if progress.snapshot is not None and not self.started:
+            self.started = True
+            self._checkpoints.last = time.perf_counter()  # preparing does not count: there was nothing to lose
+        if progress.loss is not None and not math.isfinite(progress.loss):
+            raise FloatingPointError(f"the loss is {progress.loss}")
+        if self._listener.stopping():
+            if progress.snapshot is not None and self._checkpoints.cost < LONG_CHECKPOINT:
+                with suppress(Gen3DError):  # a full disk must not keep anybody from stopping
+                    self._checkpoint(progress)
+            raise Stopped
+        self._listener.report(progress)
+        if progress.snapshot is not None and self._checkpoints.due():
+            self._checkpoints.run(lambda: self._checkpoint(progress))
+        show, render = self._listener.preview, progress.preview
+        if show is not None and render is not None and self._previews.due():
+            self._previews.run(lambda: show(render()))
+
+    def _checkpoint(self, progress: Progress) -> None:
+        assert progress.snapshot is not None
+        snapshot = progress.snapshot()
+        storage.write_checkpoint(self._folder, snapshot.tensors, snapshot.facts)
+        self._listener.saved()
+
+
+def _snapshots(folder: Path) -> Iterator[Snapshot]:
+    if storage.has_checkpoint(folder):
+        from .pipelines.progress import Snapshot
+
+        for tensors, facts in storage.read_checkpoints(folder):
+            yield Snapshot(tensors, facts)
+
+
+def png(picture: NDArray[np.uint8]) -> bytes:
+    """A picture, uint8 sRGB [H, W, 3], as PNG: quickly rather than small."""
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    Image.fromarray(picture).save(buffer, "PNG", compress_level=1)
+    return buffer.getvalue()
+
+
+# --------------------------------------------------------------------------------------------- what went wrong
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """torch says it in several ways: an own class for devices, a plain RuntimeError on the CPU."""
+    text = str(error)
+    return (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryError"
+        or (isinstance(error, RuntimeError) and any(word in text for word in ("out of memory", "allocate memory")))
+    )
+
+
+def explain(error: BaseException, kind: str, log: Path) -> Gen3DError:
+    """Any failure as two sentences a user can act on. Prints the traceback, which belongs into ``log``."""
+    if isinstance(error, Gen3DError):
+        return error
+    traceback.print_exception(error)
+    if is_out_of_memory(error):
+        return Gen3DError(
+            f"The device ran out of memory during the {kind} job.",
+            "Close other programs or lower the resolution, then resume: it goes on from its last checkpoint.",
+            field="out_of_memory",
+        )
+    where = traceback.extract_tb(error.__traceback__)
+    place = f" ({os.path.basename(where[-1].filename)}, line {where[-1].lineno})" if where else ""
+    return Gen3DError(
+        f"The {kind} job met an unexpected {type(error).__name__}{place}: {str(error)[:300] or 'no message'}.",
+        f"Resume it; if that fails again, report it together with {log}.",
+    )
+
+
+def _diverged(attempt: _Attempt, error: FloatingPointError) -> Gen3DError:
+    latest = attempt.latest
+    at = f" in {latest.phase}, step {latest.step}" if latest else ""
+    return Gen3DError(
+        f"The {attempt.kind} job diverged{at}: {error}, again after going back to the last checkpoint.",
+        "Check the dataset's poses and pictures, or try another seed.",
+        field="diverged",
+    )

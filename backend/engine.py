@@ -1,0 +1,314 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Where jobs run: one worker process at a time for each device of this machine.
+
+The engine claims jobs, starts their workers, writes down what they say and cleans up after the ones that die. It
+never imports torch, so that the server stays small and starts at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import signal
+import sys
+from asyncio.subprocess import DEVNULL, PIPE, Process
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from . import storage
+from .errors import Gen3DError
+from .jobs import ENDED, Job, JobStore
+
+GRACE = 3.0  # seconds between asking a worker to end and killing it
+POLL = 0.5  # seconds between looks at what other processes did to the list of jobs
+PROBE_SECONDS = 180.0  # the first import of torch on a cold disk takes its time
+
+log = logging.getLogger("gen3d.engine")
+
+
+@dataclass
+class Running:
+    """A job of ours that runs."""
+
+    cancelled: bool = False
+    process: Process | None = None
+    over: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+class Engine:
+    """Runs the jobs of a store. All methods belong to one event loop."""
+
+    def __init__(
+        self,
+        store: JobStore,
+        notify: Callable[[str, bytes | None], None],
+        worker: Sequence[str] | None = None,
+    ) -> None:
+        """``notify(job_id, preview)`` is called after every change of a job, with PNG bytes when there is a new
+        preview. ``worker`` is the command that starts a worker; the job's folder is added to it.
+        """
+        self._store = store
+        self._notify = notify
+        self._worker = tuple(worker or (sys.executable, "-m", f"{__package__}.worker"))
+        self._devices: list[dict[str, Any]] = []
+        self._running: dict[str, Running] = {}
+        self._wake = asyncio.Event()
+        self._seen = store.latest_seq()
+
+    def devices(self) -> list[dict[str, Any]]:
+        """{"id", "type", "name", "memory"} of each device, best first; empty until ``run`` has found them."""
+        return self._devices
+
+    def wake(self) -> None:
+        """There is a new job: look at once."""
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Claims and runs jobs until it is cancelled; then its workers save and end, and their jobs wait again.
+
+        Raises Gen3DError when another engine runs the jobs of the same home.
+        """
+        lock = storage.FileLock(self._store.home / "engine.lock")
+        if not lock.acquire():
+            raise Gen3DError(f"Another backend runs the jobs in {self._store.home}.", "Use that one, or end it.")
+        try:
+            self._recover()
+            self._devices = await self._probe()
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._watch())
+                for device in self._devices:
+                    group.create_task(self._serve(device))
+        finally:
+            lock.release()
+
+    async def cancel(self, job_id: str) -> Job:
+        """Ends a job within seconds, whatever it does; one that has ended stays as it is. Returns what became of it.
+
+        Raises Gen3DError for an unknown id.
+        """
+        job = self._store.request_cancel(job_id)
+        running = self._running.get(job_id)
+        if running is None:
+            self._tell(job_id)
+        else:
+            running.cancelled = True
+            await self._end(running, b"cancel\n")
+            with suppress(TimeoutError):
+                await asyncio.wait_for(running.over.wait(), GRACE)
+        for _ in range(20):  # a worker left over by a backend that died ends by itself
+            if (job := self._store.get(job_id)).state in ENDED:
+                break
+            await asyncio.sleep(0.1)
+        return job
+
+    # ----------------------------------------------------------------------------------------------- the loops
+
+    async def _serve(self, device: dict[str, Any]) -> None:
+        types = [other["type"] for other in self._devices]
+        accepts = {device["type"]}
+        if device is self._devices[0]:  # the best one also takes what names no device, or one that is not here
+            accepts |= {"auto", "cpu", "cuda", "mps"} - set(types)
+        while True:
+            try:
+                job = self._store.claim(accepts)
+            except Gen3DError as error:
+                log.error("no job could be claimed: %s", error)
+                job = None
+            if job is None:
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._wake.wait(), 2.0)
+                self._wake.clear()
+                continue
+            running = self._running[job.id] = Running()
+            try:
+                await self._work(job, device, running)
+            finally:
+                del self._running[job.id]
+                running.over.set()
+
+    async def _watch(self) -> None:
+        """What happens beside us: jobs changed by the command line, workers of a dead backend that have ended."""
+        while True:
+            await asyncio.sleep(POLL)
+            try:
+                if self._store.changed_elsewhere():
+                    for job in self._store.changed_since(self._seen):
+                        self._tell(job.id)
+                    self._wake.set()
+                    for job_id in self._store.cancel_requests():
+                        if job_id in self._running:
+                            await self.cancel(job_id)
+                self._recover()
+            except Gen3DError as error:
+                log.error("the list of jobs could not be read: %s", error)
+
+    def _recover(self) -> None:
+        for job in self._store.recover(own=self._running):
+            log.warning("job %s was left over: %s", job.id, job.state)
+            self._tell(job.id)
+            self._wake.set()
+
+    # ----------------------------------------------------------------------------------------------- one worker
+
+    async def _work(self, job: Job, device: dict[str, Any], running: Running) -> None:
+        """Runs one claimed job until it has ended, or waits again."""
+        self._tell(job.id)
+        folder = self._store.folder(job.id)
+        try:
+            with open(folder / "worker.log", "ab") as stderr:
+                running.process = process = await asyncio.create_subprocess_exec(
+                    *self._worker, str(folder), stdin=PIPE, stdout=PIPE, stderr=stderr, env=self._environment(device)
+                )
+        except OSError as error:
+            cause = f"The worker could not be started: {error}."
+            await self._record(job, "failed", error=_error(cause, "Run `gen3d doctor`, then resume the job."))
+            return
+        last: dict[str, Any] = {}
+        try:
+            if running.cancelled:
+                process.kill()
+            async for event in _events(process):
+                last = event
+                self._note(job, folder, event)
+            await process.wait()
+        except asyncio.CancelledError:
+            await self._end(running)
+            await process.wait()
+            self._store.release(job.id)
+            raise
+        finally:
+            if process.returncode is None:
+                process.kill()
+        await self._conclude(job, folder, running, last)
+
+    def _note(self, job: Job, folder: Path, event: dict[str, Any]) -> None:
+        try:
+            match event["event"]:
+                case "progress":
+                    self._store.progress(job.id, {name: value for name, value in event.items() if name != "event"})
+                    self._tell(job.id)
+                case "preview":
+                    self._tell(job.id, (folder / "preview.png").read_bytes())
+                case "checkpoint":
+                    self._store.checkpointed(job.id)
+        except (Gen3DError, OSError) as error:  # a disk that is full for a moment is no reason to lose the job
+            log.warning("job %s: %s", job.id, error)
+
+    async def _conclude(self, job: Job, folder: Path, running: Running, last: dict[str, Any]) -> None:
+        event = last.get("event")
+        result = storage.read_result(folder / "result") if event == "done" else None
+        if result is not None:
+            await self._record(job, "done", result={"folder": str(folder / "result"), **result})
+        elif running.cancelled:
+            await self._record(job, "cancelled")
+        elif event in ("failed", "interrupted"):
+            await self._record(job, event, error=last["error"])
+        elif event == "stopped":
+            await self._until_stored(lambda: self._store.release(job.id))
+        else:
+            assert running.process is not None
+            error = _crash(running.process.returncode or 0, folder / "worker.log")
+            log.warning("job %s: %s", job.id, error["cause"])
+            await self._until_stored(lambda: self._store.crashed(job.id, error))
+        self._tell(job.id)
+
+    async def _record(self, job: Job, state: str, **end: Any) -> None:
+        await self._until_stored(lambda: self._store.finish(job.id, state, **end))
+
+    async def _until_stored(self, action: Callable[[], Job]) -> None:
+        """An end must be written down, even if that has to wait until the disk has room again."""
+        while True:
+            try:
+                action()
+                return
+            except Gen3DError as error:
+                log.error("the end of a job cannot be stored yet: %s", error)
+                await asyncio.sleep(1.0)
+
+    async def _end(self, running: Running, word: bytes = b"") -> None:
+        """Asks a worker to end, by a word or by closing its standard input, and kills it after the grace."""
+        process = running.process
+        if process is None or process.stdin is None:
+            return
+        with suppress(ConnectionError):
+            process.stdin.write(word)
+            if not word:
+                process.stdin.close()
+        try:
+            await asyncio.wait_for(asyncio.shield(process.wait()), GRACE)
+        except (TimeoutError, asyncio.CancelledError):
+            with suppress(ProcessLookupError):
+                process.kill()
+
+    # -------------------------------------------------------------------------------------------------- the rest
+
+    def _tell(self, job_id: str, preview: bytes | None = None) -> None:
+        try:
+            self._seen = max(self._seen, self._store.get(job_id).seq)
+            self._notify(job_id, preview)
+        except Exception:  # a listener's fault is not the job's
+            log.exception("job %s: could not tell about a change", job_id)
+
+    async def _probe(self) -> list[dict[str, Any]]:
+        """Asks a short-lived process, because finding devices takes torch."""
+        fallback = {"id": "cpu", "type": "cpu", "name": "CPU", "memory": None}
+        process: Process | None = None
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *self._worker, "--devices", stdin=DEVNULL, stdout=PIPE, stderr=PIPE, env=self._environment(fallback)
+            )
+            out, errors = await asyncio.wait_for(process.communicate(), PROBE_SECONDS)
+            found = json.loads(out.splitlines()[-1]) if process.returncode == 0 else []
+            if found:
+                return list(found)
+            log.error("devices could not be listed:\n%s", errors.decode(errors="replace")[-2000:])
+        except (OSError, TimeoutError, ValueError, IndexError) as error:
+            log.error("devices could not be listed: %s", error or type(error).__name__)
+        finally:
+            if process is not None and process.returncode is None:
+                process.kill()
+        return [fallback]
+
+    def _environment(self, device: dict[str, Any]) -> dict[str, str]:
+        """The worker's: imports from where we are and nowhere else; of several GPUs it sees its own only."""
+        environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONHOME", "PYTHONPATH")}
+        environment["PYTHONPATH"] = str(Path(__file__).resolve().parent.parent)
+        environment["PYTHONUNBUFFERED"] = "1"
+        if sum(other["type"] == "cuda" for other in self._devices) > 1 and device["type"] == "cuda":
+            index = int(device["id"].split(":")[1])
+            visible = environment.get("CUDA_VISIBLE_DEVICES")
+            environment["CUDA_VISIBLE_DEVICES"] = visible.split(",")[index] if visible else str(index)
+        return environment
+
+
+async def _events(process: Process) -> AsyncIterator[dict[str, Any]]:
+    """What a worker says, line by line. Whatever is not an event is logged and skipped."""
+    assert process.stdout is not None
+    async for line in process.stdout:
+        try:
+            event = json.loads(line)
+            event["event"]
+        except (ValueError, TypeError, KeyError):
+            log.warning("a worker said %r", line[:200])
+            continue
+        yield event
+
+
+def _crash(code: int, path: Path) -> dict[str, Any]:
+    how = f"was ended by signal {-code}" if code < 0 else f"ended with code {code}"
+    hint = " (often: out of memory)" if -code == getattr(signal, "SIGKILL", 9) else ""
+    with suppress(OSError), open(path, "rb") as file:
+        file.seek(max(0, path.stat().st_size - 2000))
+        lines = file.read().decode(errors="replace").strip().splitlines()
+        how += f"; its last words: {' / '.join(lines[-3:])[-500:]}" if lines else ""
+    cause = f"The job's worker {how}{hint}, three times in a row."
+    return _error(cause, "Read the log, run `gen3d doctor`, then resume the job.", str(path))
+
+
+def _error(cause: str, next_step: str, log_path: str | None = None) -> dict[str, Any]:
+    return {"cause": cause, "next_step": next_step, "field": None, "log": log_path}

@@ -1,0 +1,182 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The worker: a process of its own for one job, so that whatever happens in it happens to nobody else.
+
+    python -m backend.worker JOB_FOLDER     works on the job in the folder (its job.json says what to do)
+    python -m backend.worker --devices      prints the devices of this machine as a JSON list, and ends
+
+Standard input is a pipe from the engine: the line "cancel" ends the job, end of file means that the engine is gone.
+Either way the worker saves its state where that is quick, and ends. Standard output carries one JSON object a line:
+
+    {"event": "progress", "phase", "step", "total", "fraction", "seconds_left", "loss"}   about once a second
+    {"event": "preview"}      preview.png in the folder is new
+    {"event": "checkpoint"}   the state is safe
+    then exactly one of       {"event": "done"}, {"event": "stopped"},
+                              {"event": "failed" | "interrupted", "error": {"cause", "next_step", "field", "log"}}
+
+A worker that ends without one of the last four has crashed. Everything that libraries print goes to the log.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import platform
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from . import settings, storage
+from .driver import Listener, Run, Stopped, drive, explain, png
+from .errors import Gen3DError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from .pipelines.progress import Progress
+
+REPORT_SECONDS = 1.0
+ORPHAN_SECONDS = 10.0  # a worker without an engine may finish its step for so long
+LOCK_SECONDS = 60.0
+
+
+def pipelines() -> dict[str, Run]:
+    """Every kind of job and what does it."""
+    from .pipelines import nerf
+
+    return {"nerf": nerf.train, "remesh": nerf.remesh, "render": nerf.render}
+
+
+def main(
+    argv: Sequence[str] | None = None,
+    table: Callable[[], Mapping[str, Run]] = pipelines,
+    devices: Callable[[], list[dict[str, Any]]] | None = None,
+) -> int:
+    """The process. ``table`` and ``devices`` can be replaced by tests that need no torch device."""
+    (argument,) = sys.argv[1:] if argv is None else argv
+    if argument == "--devices":
+        print(json.dumps((devices or find_devices)()))
+        return 0
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the engine, which then tells us
+    channel = Channel.take()
+    folder = Path(argument)
+    lock = storage.FileLock(folder / "worker.lock")
+    deadline = time.monotonic() + LOCK_SECONDS
+    while not lock.acquire():  # a worker whose engine died is about to end
+        if time.monotonic() > deadline:
+            print("Another worker still works on this job.", file=sys.stderr)
+            return 1
+        time.sleep(0.1)
+    _work(folder, table, channel)
+    return 0
+
+
+def _work(folder: Path, table: Callable[[], Mapping[str, Run]], channel: Channel) -> None:
+    kind = "unknown"
+    try:
+        job = storage.read_json(folder / "job.json") or {}
+        kind = str(job.get("kind"))
+        if storage.read_result(folder / "result") is None:
+            cls = settings.KINDS.get(kind)
+            if cls is None:
+                raise Gen3DError(f"There is no job kind {kind!r:.40}.", "Update Gen3D.", field="kind")
+            channel.watch()
+            listener = Listener(
+                channel.progress, lambda picture: channel.preview(folder, picture), channel.saved, channel.stopping
+            )
+            values = settings.parse(cls, job.get("params"))
+            drive(kind, table()[kind], values, folder, folder / "result", listener)
+        channel.send({"event": "done"})
+    except Stopped:
+        channel.send({"event": "stopped"})
+    except Exception as error:
+        log = folder / "worker.log"
+        said = explain(error, kind, log)
+        told = {"cause": said.cause, "next_step": said.next_step, "field": said.field, "log": str(log)}
+        channel.send({"event": "interrupted" if said.field == storage.DISK_FULL else "failed", "error": told})
+
+
+@dataclass
+class Channel:
+    """Both pipes to the engine."""
+
+    out: int
+    _stop: threading.Event = field(default_factory=threading.Event)
+    _reported: float = -math.inf
+    _phase: str = ""
+
+    @classmethod
+    def take(cls) -> Channel:
+        """Keeps standard output for itself; what others print there from now on goes to standard error."""
+        out = os.dup(1)
+        os.dup2(2, 1)
+        return cls(out)
+
+    def send(self, message: dict[str, Any]) -> None:
+        try:
+            os.write(self.out, json.dumps(message).encode("ascii") + b"\n")
+        except OSError:  # nobody listens any more
+            self._stop.set()
+
+    def watch(self) -> None:
+        threading.Thread(target=self._listen, daemon=True).start()
+
+    def _listen(self) -> None:
+        received = b""
+        while data := os.read(0, 1024):
+            received += data
+            if b"cancel\n" in received:
+                self._stop.set()
+        self._stop.set()
+        time.sleep(ORPHAN_SECONDS)
+        os._exit(1)  # in the middle of a step: the last checkpoint is what counts
+
+    def stopping(self) -> bool:
+        return self._stop.is_set()
+
+    def saved(self) -> None:
+        self.send({"event": "checkpoint"})
+
+    def progress(self, progress: Progress) -> None:
+        now = time.monotonic()
+        if progress.phase == self._phase and now - self._reported < REPORT_SECONDS:
+            return
+        self._reported, self._phase = now, progress.phase
+        names = ("phase", "step", "total", "fraction", "seconds_left", "loss")
+        self.send({"event": "progress", **{name: getattr(progress, name) for name in names}})
+
+    def preview(self, folder: Path, picture: NDArray[np.uint8]) -> None:
+        storage.write_atomic(folder / "preview.png", png(picture), durable=False)
+        self.send({"event": "preview"})
+
+
+def find_devices() -> list[dict[str, Any]]:
+    """The devices torch can use, best first: {"id", "type", "name", "memory" in bytes or None}; the CPU is last."""
+    import torch
+
+    found: list[dict[str, Any]] = []
+    for index in range(torch.cuda.device_count() if torch.cuda.is_available() else 0):
+        facts = torch.cuda.get_device_properties(index)
+        found.append({"id": f"cuda:{index}", "type": "cuda", "name": facts.name, "memory": facts.total_memory})
+    if torch.backends.mps.is_available():
+        found.append({"id": "mps", "type": "mps", "name": "Apple GPU", "memory": memory()})
+    name = platform.processor() or platform.machine()
+    return [*found, {"id": "cpu", "type": "cpu", "name": f"{name}, {os.cpu_count()} threads", "memory": memory()}]
+
+
+def memory() -> int | None:
+    """Main memory in bytes, where the system says."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):  # Windows has no sysconf
+        return None
+
+
+if __name__ == "__main__":
+    sys.exit(main())

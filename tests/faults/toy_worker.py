@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The real worker process around a toy pipeline, whose end result depends on every one of its steps.
+
+``settings.steps`` steps; ``settings.dataset`` is a JSON object of what shall go wrong:
+    pause        seconds a step takes (0.02)
+    die          {step: times}: the process kills itself there
+    raise        {step: name of a builtin exception}, "enospc" for a full disk, "gen3d" for a user's error
+    nan          {step: times}: the loss is not a number there
+    hang         step at which the pipeline sleeps for a minute, deaf to everything
+    shape        length of the state: a checkpoint of another length cannot be resumed
+Every step is also written to trace.txt beside the result, so that a test sees which ones were repeated.
+"""
+
+from __future__ import annotations
+
+import builtins
+import errno
+import json
+import math
+import os
+import random
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from backend import driver, worker
+from backend.errors import Gen3DError
+from backend.pipelines.progress import Pipeline, Progress, Snapshot
+from backend.settings import NerfSettings
+
+CHECKPOINT_SECONDS = 0.25
+
+
+def toy(settings: NerfSettings, out: Path, resume: Snapshot | None) -> Pipeline:
+    """v ← 0.9 v + noise, with the noise's generator as part of the state. Takes torch only for a checkpoint."""
+    plan: dict[str, Any] = json.loads(settings.dataset)
+    total, work = settings.steps or 100, out.parent
+    noise, step, state = random.Random(settings.seed), 0, [0.0] * plan.get("shape", 8)
+    trace(work, f"life {resume.facts['step'] if resume else 0}")
+    yield Progress("prepare", 0, 1, 0.0)
+    if resume is not None:
+        if len(resume.tensors["state"]) != len(state):
+            raise ValueError("the checkpoint has another shape")
+        state, step = resume.tensors["state"].tolist(), int(resume.facts["step"])
+        version, words, extra = resume.facts["noise"]
+        noise.setstate((version, tuple(words), extra))
+    while step < total:
+        go_wrong(plan, step, work)
+        time.sleep(plan.get("pause", 0.02))
+        state = [0.9 * value + noise.gauss() for value in state]
+        step += 1
+        trace(work, str(step))
+
+        def snapshot(step: int = step, state: list[float] = state) -> Snapshot:
+            import torch
+
+            tensors = {"state": torch.tensor(state, dtype=torch.float64)}
+            return Snapshot(tensors, {"step": step, "noise": noise.getstate()})
+
+        loss = math.nan if due(plan, "nan", step, work) else math.hypot(*state)
+        picture = np.full((4, 6, 3), step % 256, np.uint8)
+        yield Progress(
+            "train", step, total, step / total, loss=loss, preview=lambda picture=picture: picture, snapshot=snapshot
+        )
+    (out / "state.json").write_text(json.dumps(state))
+    return {"steps": step, "device": "cpu", "files": {"state": "state.json"}}
+
+
+def trace(work: Path, line: str) -> None:
+    with open(work / "trace.txt", "a") as file:
+        file.write(line + "\n")
+
+
+def due(plan: dict[str, Any], what: str, step: int, work: Path) -> bool:
+    """Whether something planned for this step has happened less often than planned; then it is counted."""
+    times = plan.get(what, {}).get(str(step), 0)
+    marker = work / f"{what}-{step}"
+    happened = len(marker.read_bytes()) if marker.exists() else 0
+    if happened < times:
+        marker.write_bytes(b"x" * (happened + 1))
+        return True
+    return False
+
+
+def go_wrong(plan: dict[str, Any], step: int, work: Path) -> None:
+    if due(plan, "die", step, work):
+        print("something ugly happened", file=sys.stderr, flush=True)
+        os.kill(os.getpid(), 9)
+    name = plan.get("raise", {}).get(str(step))
+    if name == "enospc":
+        raise OSError(errno.ENOSPC, "No space left on device")
+    if name == "gen3d":
+        raise Gen3DError("The dataset is odd.", "Make it even.", field="dataset")
+    if name is not None:
+        raise getattr(builtins, name)("as planned")
+    if plan.get("hang") == step:
+        time.sleep(60.0)
+    if step == 0:
+        print("a library talks on standard output")
+
+
+if __name__ == "__main__":
+    driver.CHECKPOINT_SECONDS = CHECKPOINT_SECONDS
+    driver.CHECKPOINT_SHARE = 1.0
+    sys.exit(
+        worker.main(
+            table=lambda: {"nerf": toy},
+            devices=lambda: [{"id": "cpu", "type": "cpu", "name": "toy", "memory": None}],
+        )
+    )

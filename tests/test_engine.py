@@ -1,0 +1,278 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Engine and worker together: real processes, a toy pipeline, every way a job can end."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import itertools
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from backend.engine import Engine
+from backend.errors import Gen3DError
+from backend.jobs import ENDED, Job, JobStore
+
+from .faults import toys
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> JobStore:
+    return JobStore(tmp_path)
+
+
+def run_to_end(store: JobStore, job: Job) -> Job:
+    async def work() -> Job:
+        async with toys.running(store):
+            return await toys.ended(store, job)
+
+    return asyncio.run(work())
+
+
+def test_a_job_runs_to_its_result_and_tells_its_way(store: JobStore) -> None:
+    job, told, pictures = toys.submit(store, steps=60), list[Job](), list[bytes]()
+
+    def notify(job_id: str, preview: bytes | None) -> None:
+        assert job_id == job.id
+        told.append(store.get(job_id))
+        if preview is not None:
+            pictures.append(preview)
+
+    async def work() -> Job:
+        async with toys.running(store, notify) as engine:
+            done = await toys.ended(store, job)
+            assert engine.devices() == [{"id": "cpu", "type": "cpu", "name": "toy", "memory": None}]
+            return done
+
+    done = asyncio.run(work())
+    assert done.state == "done" and done.error is None and done.result is not None
+    assert json.loads(toys.outcome(store, job)) == toys.expected(60)
+    assert done.result["folder"] == str(store.folder(job.id) / "result")
+    assert done.result["steps"] == 60 and list(done.result["sha256"]) == ["state.json"]
+    assert [row.seq for row in told] == sorted(row.seq for row in told)
+    assert len({row.seq for row in told}) <= 2 + 2 + 3  # claimed, done; two phases; once a second of 60 × 0.02 s
+    phases = [row.progress["phase"] for row in told if row.progress]
+    assert phases[0] == "prepare" and phases[-1] == "train" and told[0].state == "running"
+    assert 1 <= len(pictures) <= 4  # 60 steps of 0.02 s, two a second
+    assert all(Image.open(io.BytesIO(picture)).size == (6, 4) for picture in pictures)
+    assert not (store.folder(job.id) / "checkpoints").exists()
+    assert "a library talks on standard output" in (store.folder(job.id) / "worker.log").read_text()
+
+
+@pytest.mark.parametrize(
+    ("fault", "state", "words", "field"),
+    [
+        ("gen3d", "failed", "The dataset is odd.", "dataset"),
+        ("enospc", "interrupted", "Disk full", "disk_full"),
+        ("MemoryError", "failed", "ran out of memory", "out_of_memory"),
+        ("ZeroDivisionError", "failed", "unexpected ZeroDivisionError", None),
+    ],
+)
+def test_every_failure_names_its_cause_and_the_next_step(
+    store: JobStore, fault: str, state: str, words: str, field: str | None
+) -> None:
+    job = toys.submit(store, **{"raise": {"3": fault}})
+    end = run_to_end(store, job)
+    assert end.state == state and end.error is not None and end.result is None
+    assert words in end.error["cause"] and end.error["field"] == field and end.error["next_step"].endswith(".")
+    log = Path(end.error["log"])
+    assert log == store.folder(job.id) / "worker.log"
+    if field is None:
+        assert "Traceback" in log.read_text() and str(log) in end.error["next_step"]
+    assert not (store.folder(job.id) / "result").exists()
+
+
+def test_an_unknown_kind_and_wrong_settings_fail_with_their_name(store: JobStore) -> None:
+    a = store.submit("c", "1", "sculpt", {})
+    b = store.submit("c", "2", "nerf", {"dataset": "{}", "steps": -1})
+    run_to_end(store, b)
+    for job, words in ((a, "no job kind 'sculpt'"), (b, "params.steps = -1 is out of range")):
+        error = store.get(job.id).error
+        assert error is not None and words in error["cause"]
+
+
+def test_a_worker_that_cannot_start_is_said(store: JobStore) -> None:
+    job = toys.submit(store)
+
+    async def work() -> Job:
+        engine = Engine(store, lambda *_: None, ["/nowhere/python"])
+        task = asyncio.create_task(engine.run())
+        done = await toys.ended(store, job)
+        task.cancel()
+        return done
+
+    end = asyncio.run(work())
+    assert end.state == "failed" and end.error is not None and "could not be started" in end.error["cause"]
+
+
+def test_a_loss_that_is_not_a_number_goes_back_once(store: JobStore) -> None:
+    job = toys.submit(store, steps=60, nan={"50": 1})
+    assert run_to_end(store, job).state == "done"
+    first, second = toys.steps(store, job)
+    assert first[-1] == 50 and 1 < second[0] <= 50
+    assert json.loads(toys.outcome(store, job)) == toys.expected(60)
+
+
+def test_a_loss_that_stays_no_number_fails_with_its_place(store: JobStore) -> None:
+    job = toys.submit(store, steps=60, nan={"50": 9})
+    end = run_to_end(store, job)
+    assert end.state == "failed" and end.error is not None and end.error["field"] == "diverged"
+    assert "train, step 50" in end.error["cause"] and len(toys.steps(store, job)) == 2
+    assert (store.folder(job.id) / "checkpoints").exists()
+
+
+def test_an_interrupted_job_resumes_from_its_checkpoint(store: JobStore) -> None:
+    job = toys.submit(store, steps=60, **{"raise": {"40": "enospc"}})
+    assert run_to_end(store, job).state == "interrupted"
+    path = store.folder(job.id) / "job.json"  # the disk has room again
+    content = json.loads(path.read_text())
+    content["params"]["dataset"] = "{}"
+    path.write_text(json.dumps(content))
+    params = json.dumps({**store.get(job.id).params, "dataset": "{}"})
+    store._db.execute("UPDATE jobs SET params = ?", (params,))
+    store.resume(job.id)
+    assert run_to_end(store, job).state == "done"
+    assert toys.steps(store, job)[1][0] > 1
+    assert json.loads(toys.outcome(store, job)) == toys.expected(60)
+
+
+def test_two_jobs_on_one_device_run_one_after_the_other(store: JobStore) -> None:
+    jobs, together = [toys.submit(store, str(i), steps=20, pause=0.005) for i in range(3)], set()
+
+    async def work() -> None:
+        def notify(job_id: str, preview: bytes | None) -> None:
+            together.add(sum(job.state == "running" for job in store.all()))
+
+        async with toys.running(store, notify):
+            for job in jobs:
+                await toys.ended(store, job)
+
+    asyncio.run(work())
+    assert max(together) == 1
+    done = [store.get(job.id) for job in jobs]
+    assert all(a.ended <= b.started for a, b in itertools.pairwise(done) if a.ended and b.started)
+
+
+def test_cancel_ends_a_job_in_every_state_within_five_seconds(store: JobStore) -> None:
+    hanging = toys.submit(store, "hanging", hang=1)
+    waiting = toys.submit(store, "waiting")
+    polite = toys.submit(store, "polite", steps=10_000)
+
+    async def work() -> None:
+        async with toys.running(store) as engine:
+            with pytest.raises(Gen3DError, match="There is no job"):
+                await engine.cancel("0" * 24)
+            assert (await engine.cancel(waiting.id)).state == "cancelled"
+            await toys.until(lambda: (store.get(hanging.id).progress or {}).get("phase") == "train")
+            start = time.monotonic()
+            both = await asyncio.gather(engine.cancel(hanging.id), engine.cancel(hanging.id))
+            assert [job.state for job in both] == ["cancelled"] * 2 and time.monotonic() - start < 5.0
+            assert toys.workers(store, hanging) == []
+            await toys.until(lambda: store.get(polite.id).state == "running")
+            start = time.monotonic()
+            assert (await engine.cancel(polite.id)).state == "cancelled"  # while its process is still starting
+            assert time.monotonic() - start < 5.0
+            store.resume(polite.id)
+            engine.wake()
+            await toys.until(lambda: (store.get(polite.id).progress or {}).get("phase") == "train")
+            start = time.monotonic()
+            assert (await engine.cancel(polite.id)).state == "cancelled"
+            assert time.monotonic() - start < 2.0
+            for job in (hanging, waiting, polite):
+                before = store.get(job.id)
+                assert await engine.cancel(job.id) == before
+
+    asyncio.run(work())
+    assert all(store.get(job.id).state in ENDED for job in store.all())
+    assert (store.folder(polite.id) / "checkpoints").exists()  # it may be resumed
+
+
+def test_cancel_and_resume_from_another_process_reach_the_engine(store: JobStore) -> None:
+    job, other = toys.submit(store, steps=10_000), JobStore(store.home)
+    told: list[str] = []
+
+    async def work() -> None:
+        async with toys.running(store, lambda job_id, preview: told.append(store.get(job_id).state)):
+            await toys.until(lambda: (store.get(job.id).progress or {}).get("phase") == "train")
+            other.request_cancel(job.id)
+            assert await toys.until(lambda: store.get(job.id).state == "cancelled") < 5.0
+            late = toys.submit(other, "late", steps=3)
+            assert (await toys.ended(store, late)).state == "done"
+
+    asyncio.run(work())
+    assert "cancelled" in told and told[-1] == "done"
+
+
+def test_a_stopped_backend_puts_its_jobs_back_with_their_state_saved(store: JobStore) -> None:
+    job = toys.submit(store, steps=150)
+
+    async def some() -> None:
+        async with toys.running(store):
+            await toys.until(lambda: (store.get(job.id).progress or {}).get("step", 0) > 5)
+
+    asyncio.run(some())
+    assert (store.get(job.id).state, store.get(job.id).attempts) == ("queued", 0)
+    assert toys.workers(store, job) == []
+    assert run_to_end(store, job).state == "done"
+    first, second = toys.steps(store, job)
+    assert second[0] == first[-1] + 1  # not one step twice
+    assert json.loads(toys.outcome(store, job)) == toys.expected(150)
+
+
+def test_two_engines_never_share_a_home(store: JobStore) -> None:
+    async def work() -> None:
+        async with toys.running(store) as engine:
+            await toys.until(lambda: bool(engine.devices()))
+            with pytest.raises(Gen3DError, match="Another backend"):
+                await Engine(store, lambda *_: None, toys.TOY).run()
+
+    asyncio.run(work())
+
+
+def test_a_listener_that_fails_does_not_harm_the_job(store: JobStore) -> None:
+    job = toys.submit(store, steps=5)
+
+    def notify(job_id: str, preview: bytes | None) -> None:
+        raise ValueError("bad listener")
+
+    async def work() -> Job:
+        async with toys.running(store, notify):
+            return await toys.ended(store, job)
+
+    assert asyncio.run(work()).state == "done"
+
+
+def test_a_finished_result_is_taken_and_not_made_again(store: JobStore) -> None:
+    """The worker finished and the backend died before it could write that down."""
+    job = toys.submit(store, steps=5)
+    result = store.folder(job.id) / "result"
+    result.mkdir()
+    (result / "result.json").write_text('{"steps": 5}')
+    end = run_to_end(store, job)
+    assert end.result == {"steps": 5, "folder": str(result)} and not (store.folder(job.id) / "trace.txt").exists()
+
+
+def test_the_server_side_never_imports_torch() -> None:
+    code = "import sys, backend.engine, backend.jobs, backend.storage; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], env=toys.ENVIRONMENT).returncode == 0
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGTSTP"), reason="POSIX")
+def test_ctrl_c_in_the_terminal_does_not_reach_the_worker(store: JobStore) -> None:
+    job = toys.submit(store, steps=40)
+
+    async def work() -> Job:
+        async with toys.running(store):
+            await toys.until(lambda: (store.get(job.id).progress or {}).get("phase") == "train")
+            os.kill(toys.workers(store, job)[0], signal.SIGINT)
+            return await toys.ended(store, job)
+
+    assert asyncio.run(work()).state == "done"
