@@ -26,7 +26,7 @@ from . import camera_model, capture_passes, dialects, staging
 from .bridge import errors
 from .capture_settings import CaptureSettings
 from .scene_objects import bounding_sphere, with_children
-from .shots import place, shots_of
+from .shots import default_cameras, place, shots_of
 
 
 @dataclass(frozen=True)
@@ -76,6 +76,8 @@ def capture(
     scene = bpy.context.scene
     chosen = with_children(scene, objects)
     middle, radius = bounding_sphere(chosen)
+    if cameras is None:
+        cameras = default_cameras(scene, plan.mode)
     part = folder.with_name(f"{folder.name}.{uuid.uuid4().hex[:8]}.part")
     with staging.stage(scene, plan, chosen) as rig:
         shots = shots_of(scene, plan, rig, cameras, _aim(scene, plan, center, middle), radius)

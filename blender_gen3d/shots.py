@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import bpy
 import numpy as np
+from mathutils import Matrix
 from numpy.typing import NDArray
 
 from . import camera_model
@@ -31,7 +32,7 @@ def shots_of(
     scene: bpy.types.Scene,
     plan: CaptureSettings,
     rig: bpy.types.Object,
-    cameras: Sequence[bpy.types.Object] | None,
+    cameras: Sequence[bpy.types.Object],
     center: NDArray[np.float64],
     radius: float,
 ) -> list[Shot]:
@@ -47,8 +48,6 @@ def shots_of(
             plan.views, elevation_min=lowest(plan), elevation_max=plan.elevation_max, seed=plan.seed
         )
         return [Shot(pose=camera_model.look_at(center + distance * way, center)) for way in directions]
-    if cameras is None:
-        cameras = [item for item in scene.objects if item.type == "CAMERA" and item != rig]
     for camera in cameras:
         _check_camera(camera)
     if plan.mode == "animation":
@@ -65,9 +64,14 @@ def shots_of(
     return shots
 
 
-def place(
-    scene: bpy.types.Scene, rig: bpy.types.Object, shot: Shot
-) -> tuple[NDArray[np.float64], Intrinsics]:
+def default_cameras(scene: bpy.types.Scene, mode: str) -> list[bpy.types.Object]:
+    """The cameras a capture takes where none are named: the active one for an animation, else all of the scene."""
+    if mode == "animation":
+        return [scene.camera] if scene.camera else []
+    return [item for item in scene.objects if item.type == "CAMERA"]
+
+
+def place(scene: bpy.types.Scene, rig: bpy.types.Object, shot: Shot) -> tuple[NDArray[np.float64], Intrinsics]:
     """Puts the temporary camera where the shot wants it; its pose [4, 4] and its pinhole."""
     if shot.frame is not None:
         scene.frame_set(shot.frame)
@@ -78,7 +82,7 @@ def place(
         for name in LENS_PROPERTIES:
             setattr(rig.data, name, getattr(seen.data, name))
     assert pose is not None
-    rig.matrix_world = pose.tolist()
+    rig.matrix_world = Matrix(pose.tolist())  # a bare list would be taken column by column
     return pose, lens_of(scene, rig.data)
 
 
