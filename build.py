@@ -28,7 +28,7 @@ import subprocess
 import sys
 import time
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -59,9 +59,6 @@ CHECK_COMMANDS = {
 
 class BuildError(Exception):
     """Something the user can act on: what is wrong, and what to do."""
-
-
-# ---------------------------------------------------------------------------------------------------- small things
 
 
 def surroundings(**more: str) -> dict[str, str]:
@@ -144,10 +141,14 @@ def find_python(version: str) -> str | None:
 class Blender(NamedTuple):
     """An installed Blender; ``root`` is this checkout as that Blender sees it."""
 
-    version: str
     command: list[str]
     root: str = str(ROOT)
     variables: dict[str, str] = {}
+
+    def version(self) -> str:
+        """Three numbers, or nothing where the program does not run."""
+        told = re.search(r"Blender (\d+\.\d+\.\d+)", answer([*self.command, "--version"], **self.variables))
+        return told.group(1) if told else ""
 
 
 def find_blenders() -> list[Blender]:
@@ -158,14 +159,11 @@ def find_blenders() -> list[Blender]:
     patterns += [Path(apps, "Blender*.app/Contents/MacOS/Blender") for apps in ("/Applications", home / "Applications")]
     patterns += [Path(os.environ.get("PROGRAMFILES") or "/", "Blender Foundation/Blender*/blender.exe")]
     programs = {Path(path).resolve(): None for pattern in patterns for path in sorted(glob.glob(str(pattern)))}
-    found = [Blender("", [str(program)]) for program in programs]
+    found = [Blender([str(program)]) for program in programs]
     # A system root in a folder, with a script "in" that runs a command inside it and shows LAB_BIND as /host.
-    for enter in sorted(home.glob(".cache/real-blender/*/in")):
-        found.append(Blender("", [str(enter), "blender"], "/host", {"LAB_BIND": str(ROOT)}))
-    for number, blender in enumerate(found):
-        named = re.search(r"Blender (\d+\.\d+\.\d+)", answer([*blender.command, "--version"], **blender.variables))
-        found[number] = blender._replace(version=named.group(1) if named else "")
-    return [blender for blender in found if blender.version]
+    roots = sorted(home.glob(".cache/real-blender/*/in"))
+    found += [Blender([str(enter), "blender"], "/host", {"LAB_BIND": str(ROOT)}) for enter in roots]
+    return [blender for blender in found if blender.version()]
 
 
 # ----------------------------------------------------------------------------------------------------- environments
@@ -213,8 +211,8 @@ def ensure(name: str, base: str, *steps: tuple[str, ...]) -> Path:
             old.unlink()
         try:
             logged([str(python), "-m", "pip", "install", *step], log, f"pip could not fill {name}")
-        except BuildError:
-            if whole:  # pip gave up by itself on what had been sound before: keep it
+        except BuildError as error:
+            if whole and "cancelled by user" not in str(error):  # pip gave up on what had been sound before: keep it
                 marker.unlink()
             raise
         stamp.touch()
@@ -245,20 +243,15 @@ def ensure_tools() -> Path:
     return ensure(".venv-tools", sys.executable, (*PURE_PYTHON, *site, *map(pin, TEST_TOOLS)))
 
 
-def together(jobs: dict[str, Callable[[], Path]]) -> dict[str, Path | BuildError]:
-    """Runs installations two at a time: one unpacks while the other downloads."""
-
-    def outcome(job: Callable[[], Path]) -> Path | BuildError:
-        try:
-            return job()
-        except BuildError as error:
-            return error
-
+def together(jobs: dict[str, Callable[[], Path]], optional: Iterable[str] = ()) -> dict[str, Path | BuildError]:
+    """Runs installations two at a time: one unpacks while the other downloads. Optional ones may fail."""
     with ThreadPoolExecutor(max_workers=2) as pool:
-        return dict(zip(jobs, pool.map(outcome, jobs.values()), strict=True))
+        futures = {name: pool.submit(job) for name, job in jobs.items()}
+    errors = {name: future.exception() for name, future in futures.items() if name in optional}
+    return {n: e if isinstance(e := errors.get(n), BuildError) else futures[n].result() for n in futures}
 
 
-# --------------------------------------------------------------------------------------------------------- the zip
+# ---------------------------------------------------------------------------------------- the zip, and the commands
 
 
 def websockets_wheel() -> Path:
@@ -303,9 +296,6 @@ def build_zip(folder: Path = ROOT / "dist") -> Path:
     return target
 
 
-# -------------------------------------------------------------------------------------------------------- the tests
-
-
 class Report:
     """What was run, how it went and how long it took."""
 
@@ -317,9 +307,6 @@ class Report:
         print(f"\n──── {name}")
         start = time.monotonic()
         self.stages.append((name, work(), time.monotonic() - start))
-
-    def skip(self, what: str, why: object) -> None:
-        self.skipped.append(f"{what}: {why}")
 
     def finish(self) -> int:
         print("\n──── summary")
@@ -345,18 +332,17 @@ def test(arguments: list[str], slow: bool) -> int:
     wheels: dict[str, Path | BuildError] = {}
 
     def install() -> bool:
-        jobs = {version: functools.partial(ensure_wheel, version) for version in BLENDER_WHEELS if in_blender}
-        wheels.update(together({".venv": lambda: ensure_backend(CHECKS), ".venv-tools": ensure_tools, **jobs}))
-        for needed in wheels.pop(".venv"), wheels.pop(".venv-tools"):
-            if isinstance(needed, BuildError):
-                raise needed
-        return not wheels or any(isinstance(made, Path) for made in wheels.values())
+        jobs: dict[str, Callable[[], Path]] = {".venv": lambda: ensure_backend(CHECKS), ".venv-tools": ensure_tools}
+        versions = list(BLENDER_WHEELS if in_blender else ())
+        made = together(jobs | {v: functools.partial(ensure_wheel, v) for v in versions}, optional=versions)
+        wheels.update({version: made[version] for version in versions})
+        fitting = [made[version] for version in versions if BLENDER_WHEELS[version] == HERE]
+        return not fitting or any(isinstance(python, Path) for python in fitting)
 
     report.run("install", install)
     python = str(interpreter(".venv"))
-    if not arguments and not slow:
-        for name, command in CHECK_COMMANDS.items():
-            report.run(name, functools.partial(succeeds, [python, *command]))
+    for name, command in CHECK_COMMANDS.items() if not arguments and not slow else ():
+        report.run(name, functools.partial(succeeds, [python, *command]))
     if outside:
         pytest = [python, "-m", "pytest", *outside, *options]
         report.run("tests outside Blender", functools.partial(succeeds, pytest, or_empty=bool(options)))
@@ -369,8 +355,8 @@ def test_blenders(report: Report, wheels: dict[str, Path | BuildError], argument
     """Runs the tests in every Blender; says which could not be had."""
     zipped = build_zip(ROOT / "build")
 
-    def run(blender: Blender, start: list[str], tools: str) -> bool:
-        preferences = ROOT / "build" / f"preferences-{blender.version}"
+    def run(name: str, blender: Blender, start: list[str], tools: str) -> bool:
+        preferences = ROOT / "build" / f"preferences-{name}"
         shutil.rmtree(preferences, ignore_errors=True)
         preferences.mkdir()
         own = blender.variables | {"BLENDER_USER_RESOURCES": f"{blender.root}/build/{preferences.name}"}
@@ -382,23 +368,21 @@ def test_blenders(report: Report, wheels: dict[str, Path | BuildError], argument
 
     for version, made in wheels.items():
         if isinstance(made, BuildError):
-            report.skip(f"Blender {version} as a Python wheel", made)
+            report.skipped.append(f"Blender {version} as a Python wheel: {made}")
         else:
-            work = functools.partial(run, Blender(version, []), [str(made)], "")
+            work = functools.partial(run, f"wheel-{version}", Blender([]), [str(made)], "")
             report.run(f"Blender {version}, wheel for Python {BLENDER_WHEELS[version]}", work)
     blenders = find_blenders()
     if not blenders:
-        report.skip("An installed Blender", "None was found. Name programs in GEN3D_BLENDER.")
+        report.skipped.append("An installed Blender: none was found. Name programs in GEN3D_BLENDER.")
     for blender in blenders:
-        title = f"Blender {blender.version}, {shlex.join(blender.command)}"
-        if tuple(map(int, blender.version.split(".")[:2])) < OLDEST_BLENDER:
-            report.skip(title, "It is older than the extension supports.")
+        version = blender.version()
+        title = f"Blender {version}, {shlex.join(blender.command)}"
+        if tuple(map(int, version.split(".")[:2])) < OLDEST_BLENDER:
+            report.skipped.append(f"{title}: it is older than the extension supports.")
             continue
         start = [*blender.command, "--background", "--python-exit-code", "3", "--python"]
-        report.run(title, functools.partial(run, blender, start, f"{blender.root}/.venv-tools/site"))
-
-
-# ----------------------------------------------------------------------------------------- the demo, and installing
+        report.run(title, functools.partial(run, version, blender, start, f"{blender.root}/.venv-tools/site"))
 
 
 def demo(arguments: list[str]) -> int:
@@ -406,9 +390,6 @@ def demo(arguments: list[str]) -> int:
     versions = sorted(BLENDER_WHEELS, key=lambda version: BLENDER_WHEELS[version] != HERE)
     version = next((version for version in versions if find_python(BLENDER_WHEELS[version])), versions[0])
     made = together({"backend": ensure_backend, "blender": functools.partial(ensure_wheel, version)})
-    for outcome in made.values():
-        if isinstance(outcome, BuildError):
-            raise outcome
     results = [ROOT / "demo" / name for name in ("result.blend", "result.glb", "compare.png")]
     for result in results:
         result.unlink(missing_ok=True)
@@ -432,38 +413,33 @@ def dev_install(program: str | None) -> int:
         raise BuildError(f"{found[0]} did not install the extension. The lines above say why.")
     environment = user_home() / "environment.json"
     environment.parent.mkdir(parents=True, exist_ok=True)
-    part = environment.with_suffix(".part")
-    part.write_text(json.dumps({"python": str(python)}) + "\n", "utf-8")
-    os.replace(part, environment)
+    environment.write_text(json.dumps({"python": str(python)}) + "\n", "utf-8")
     print(f"Installed in {found[0]}. Its backend runs on {python}, as {environment} says.")
     return 0
 
 
 def main() -> int:
-    for stream in sys.stdout, sys.stderr:  # our lines keep their place among those of the programs we run
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(encoding="utf-8", errors="replace", line_buffering=True)
+    if isinstance(sys.stdout, io.TextIOWrapper):  # our lines keep their place among those of the programs we run
+        sys.stdout.reconfigure(encoding="utf-8", line_buffering=True)
     layout = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(prog="build.py", description=__doc__, formatter_class=layout)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    commands.add_parser("demo", help="see above; further arguments go to examples/demo_scene.py")
-    tests = commands.add_parser("test", help="see above; further arguments go to pytest", allow_abbrev=False)
+    commands.add_parser("demo", help="further arguments go to examples/demo_scene.py")
+    tests = commands.add_parser("test", help="further arguments go to pytest", allow_abbrev=False)
     tests.add_argument("--slow", action="store_true", help="run only the tests that take minutes")
-    commands.add_parser("zip", help="see above")
-    install = commands.add_parser("dev-install", help="see above")
+    commands.add_parser("zip")
+    install = commands.add_parser("dev-install")
     install.add_argument("--blender", metavar="PATH", help="the Blender program (default: the first one found)")
     options, more = parser.parse_known_args()
     if more and options.command not in ("demo", "test"):
         parser.error(f"unknown: {shlex.join(more)}")
     try:
-        if options.command == "demo":
-            return demo(more)
-        if options.command == "test":
-            return test(more, options.slow)
+        if options.command == "zip":
+            print(build_zip())
+            return 0
         if options.command == "dev-install":
             return dev_install(options.blender)
-        print(build_zip())
-        return 0
+        return demo(more) if options.command == "demo" else test(more, options.slow)
     except BuildError as error:
         print(f"build.py: {error}", file=sys.stderr)
         return 2
