@@ -169,8 +169,8 @@ async def _listen(hub: Hub, host: str, port: int) -> AsyncIterator[Runtime]:
     try:
         server = await listen(
             hub.handle, host, port, compression=None, process_request=check, process_response=prove,
-            create_connection=Door, server_header=None, open_timeout=wait.handshake, ping_interval=wait.ping, ping_timeout=wait.ping,
-            close_timeout=wait.close, max_size=MAX_TEXT, logger=quiet, start_serving=False,
+            create_connection=Door, server_header=None, max_size=MAX_TEXT, logger=quiet, start_serving=False,
+            open_timeout=wait.handshake, ping_interval=wait.ping, ping_timeout=wait.ping, close_timeout=wait.close,
         )  # fmt: skip
     except OSError as error:
         raise Gen3DError(

@@ -85,7 +85,7 @@ class Session:
             async with asyncio.timeout(None if self.client else self.hub.deadlines.handshake):
                 frame = await self.socket.recv(decode=False)
             await self._answer(frame)
-            await self.room.wait()
+            await self.room.wait()  # for the sender to have made room
 
     async def _answer(self, frame: bytes) -> None:
         request: str | None = None
@@ -113,7 +113,7 @@ class Session:
                 self.sent, self.everyone, self.changed = since, everyone, True
                 self.rows.clear()
                 self.synced.append(protocol.Synced(request, store.latest_seq()))
-                self.wake.set()
+                self._owe()
                 return
             case protocol.Submit(request, kind, params):
                 job = store.submit(self.client, request, kind, params)
@@ -163,8 +163,10 @@ class Session:
 
     def _reply(self, event: protocol.Event) -> None:
         self.replies.append(event)
-        if len(self.replies) >= OWED_REPLIES:
-            self.room.clear()
+        self._owe()
+
+    def _owe(self) -> None:
+        self.room.clear()
         self.wake.set()
 
     def changed_job(self, job: Job, preview: bytes | None) -> None:
@@ -186,8 +188,9 @@ class Session:
                 await asyncio.sleep(0)  # a fast reader must not keep the others waiting
 
     async def _next(self) -> protocol.Event | None:
-        if self.replies:
+        if len(self.replies) + len(self.synced) < OWED_REPLIES:
             self.room.set()
+        if self.replies:
             return self.replies.popleft()
         if not self.rows and self.changed and self.sent is not None:
             self.changed = False
