@@ -22,7 +22,7 @@ from typing import Any
 
 from . import storage
 from .errors import Gen3DError
-from .jobs import ENDED, Job, JobStore
+from .jobs import CRASH_LIMIT, ENDED, Job, JobStore
 
 GRACE = 3.0  # seconds between asking a worker to end and killing it
 POLL = 0.5  # seconds between looks at what other processes did to the list of jobs
@@ -212,8 +212,11 @@ class Engine:
             await self._until_stored(lambda: self._store.release(job.id))
         else:
             assert running.process is not None
-            error = _crash(running.process.returncode or 0, folder / "worker.log")
-            log.warning("job %s: %s", job.id, error["cause"])
+            path = folder / "worker.log"
+            how, words = _crash(running.process.returncode or 0, path)
+            log.warning("job %s: the worker %s%s", job.id, how, words)
+            cause = f"The job's worker {how}, {CRASH_LIMIT} times in a row{words}."
+            error = _error(cause, "Read the log, run `gen3d doctor`, then resume the job.", str(path))
             await self._until_stored(lambda: self._store.crashed(job.id, error))
         self._tell(job.id)
 
@@ -299,15 +302,16 @@ async def _events(process: Process) -> AsyncIterator[dict[str, Any]]:
         yield event
 
 
-def _crash(code: int, path: Path) -> dict[str, Any]:
+def _crash(code: int, path: Path) -> tuple[str, str]:
+    """How a worker died, and its last words, if any."""
     how = f"was ended by signal {-code}" if code < 0 else f"ended with code {code}"
-    hint = " (often: out of memory)" if -code == getattr(signal, "SIGKILL", 9) else ""
+    if -code == getattr(signal, "SIGKILL", 9):
+        how += " (often for want of memory)"
+    words: list[str] = []
     with suppress(OSError), open(path, "rb") as file:
         file.seek(max(0, path.stat().st_size - 2000))
-        lines = file.read().decode(errors="replace").strip().splitlines()
-        how += f"; its last words: {' / '.join(lines[-3:])[-500:]}" if lines else ""
-    cause = f"The job's worker {how}{hint}, three times in a row."
-    return _error(cause, "Read the log, run `gen3d doctor`, then resume the job.", str(path))
+        words = file.read().decode(errors="replace").strip().splitlines()
+    return how, f"; its last words: {' / '.join(words[-3:])[-500:]}" if words else ""
 
 
 def _error(cause: str, next_step: str, log_path: str | None = None) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from . import storage
+from . import database, storage
 from .errors import Gen3DError
 
 QUEUE_LIMIT = 1000
@@ -30,25 +30,6 @@ CRASH_LIMIT = 3
 ENDED = ("done", "failed", "cancelled", "interrupted")
 STATES = ("queued", "running", *ENDED)
 RESUMABLE = ("failed", "cancelled", "interrupted")
-
-# One entry per schema version, applied in order; the number applied is SQLite's user_version. Only ever append.
-MIGRATIONS: tuple[tuple[str, ...], ...] = (
-    (
-        """CREATE TABLE jobs (
-            number INTEGER PRIMARY KEY,  -- place in the queue
-            id TEXT NOT NULL UNIQUE, client TEXT NOT NULL, request TEXT NOT NULL, kind TEXT NOT NULL,
-            params TEXT NOT NULL,
-            state TEXT NOT NULL CHECK (state IN ('queued', 'running', 'done', 'failed', 'cancelled', 'interrupted')),
-            seq INTEGER NOT NULL, created REAL NOT NULL, started REAL, ended REAL, attempts INTEGER NOT NULL,
-            progress TEXT, error TEXT, result TEXT, imported INTEGER NOT NULL,
-            cancel INTEGER NOT NULL DEFAULT 0,  -- asked for by another process than the one that runs the job
-            UNIQUE (client, request))""",
-        "CREATE INDEX jobs_by_state ON jobs (state, number)",
-        "CREATE INDEX jobs_by_seq ON jobs (seq)",
-        "CREATE TABLE counter (seq INTEGER NOT NULL)",
-        "INSERT INTO counter VALUES (0)",
-    ),
-)
 
 
 @dataclass(frozen=True)
@@ -97,14 +78,12 @@ class JobStore:
         self.home = home
         self._path = home / "jobs.sqlite"
         self._mutex = threading.RLock()
-        with storage.disk_errors(home):
-            (home / "jobs").mkdir(parents=True, exist_ok=True)
-        opening = storage.FileLock(home / "jobs.lock")  # two processes never create or rebuild it at the same time
-        _wait_for(opening)
         try:
-            self._db = self._open()
-        finally:
-            opening.release()
+            (home / "jobs").mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            cause = f"{home} cannot be used for user data: {error.strerror}."
+            raise Gen3DError(cause, "Make it writable, or set GEN3D_HOME to another folder.") from error
+        self._db = database.open_database(self._path, self._rebuild)
         self._version: int | None = None
 
     def close(self) -> None:
@@ -271,7 +250,7 @@ class JobStore:
             running = [_job(row) for row in self._db.execute(f"{_SELECT} WHERE state = 'running'")]
         gone = [job for job in running if job.id not in own and not storage.is_locked(self.worker_lock(job.id))]
         error = {
-            "cause": "The backend and the job's worker died three times in a row.",
+            "cause": f"The backend and the job's worker died, {CRASH_LIMIT} times in a row.",
             "next_step": "Read the log, run `gen3d doctor`, then resume the job.",
             "field": None,
         }
@@ -293,68 +272,11 @@ class JobStore:
         """Locked by a worker as long as it lives."""
         return storage.job_folder(self.home, job_id) / "worker.lock"
 
-    # ------------------------------------------------------------------------------------------------ the database
+    # ------------------------------------------------------------------------------------------------------- rows
 
-    def _open(self) -> sqlite3.Connection:
-        try:
-            self._refuse_newer()
-            return self._connect()
-        except sqlite3.DatabaseError as error:
-            if isinstance(error, sqlite3.OperationalError):  # locked, disk full, not allowed: the file itself is fine
-                raise _explained(error, self._path) from error
-        self._quarantine()
-        return self._connect()
-
-    def _refuse_newer(self) -> None:
-        """Looks without writing, so that what a newer version made stays exactly as it is."""
-        if not self._path.exists():
-            return
-        db = sqlite3.connect(f"{self._path.absolute().as_uri()}?mode=ro", uri=True)
-        try:
-            (version,) = db.execute("PRAGMA user_version").fetchone()
-        finally:
-            db.close()
-        if version > len(MIGRATIONS):
-            raise Gen3DError(
-                f"{self._path} was written by a newer version of Gen3D.",
-                "Update Gen3D, or set GEN3D_HOME to another folder.",
-                field="version",
-            )
-
-    def _connect(self) -> sqlite3.Connection:
-        db = sqlite3.connect(self._path, timeout=5.0, isolation_level=None, check_same_thread=False)
-        try:
-            db.execute("PRAGMA journal_mode = WAL")
-            db.execute("PRAGMA synchronous = FULL")
-            if db.execute("PRAGMA quick_check").fetchone() != ("ok",):
-                raise sqlite3.DatabaseError("quick_check failed")
-            self._db = db
-            with self._transaction():
-                (version,) = db.execute("PRAGMA user_version").fetchone()
-                for steps in MIGRATIONS[version:]:
-                    for step in steps:
-                        db.execute(step)
-                db.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
-                if version == 0:
-                    self._rebuild()
-        except BaseException:
-            db.close()
-            raise
-        return db
-
-    def _quarantine(self) -> None:
-        """Sets a damaged database aside, to make room for one rebuilt from the job folders."""
-        if storage.is_locked(self.home / "engine.lock"):
-            raise Gen3DError(
-                f"{self._path} is damaged.", "Restart the backend: it repairs the list of jobs when it starts."
-            )
-        stamp = f"corrupt-{time.time_ns()}"
-        for suffix in ("", "-wal", "-shm"):
-            with suppress(FileNotFoundError):
-                self._path.with_name(self._path.name + suffix).rename(self._path.with_name(f"jobs.{stamp}{suffix}"))
-
-    def _rebuild(self) -> None:
+    def _rebuild(self, db: sqlite3.Connection) -> None:
         """Reads every job folder back. A job without an end waits again, or is done where its result is whole."""
+        self._db = db
         found = [job for path in (self.home / "jobs").glob("*/job.json") if (job := _read_copy(path))]
         for job in sorted(found, key=lambda job: job.created):
             self._insert(job)
@@ -365,23 +287,13 @@ class JobStore:
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
-        with self._mutex:
-            try:
-                yield
-            except sqlite3.DatabaseError as error:
-                raise _explained(error, self._path) from error
+        with self._mutex, database.errors(self._path):
+            yield
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
-        with self._errors():
-            self._db.execute("BEGIN IMMEDIATE")
-            try:
-                yield
-                self._db.execute("COMMIT")
-            except BaseException:
-                with suppress(sqlite3.Error):
-                    self._db.execute("ROLLBACK")
-                raise
+        with self._errors(), database.transaction(self._db):
+            yield
 
     def _next_seq(self) -> int:
         self._db.execute("UPDATE counter SET seq = seq + 1")
@@ -447,22 +359,3 @@ def _read_copy(path: Path) -> Job | None:
         return replace(job, state="done", ended=time.time(), result={"folder": str(folder), **result})
     except (TypeError, ValueError):
         return None
-
-
-def _explained(error: sqlite3.DatabaseError, path: Path) -> Gen3DError:
-    text = str(error)
-    if "full" in text:
-        return storage.disk_full(path)
-    if "locked" in text or "busy" in text:
-        return Gen3DError(f"{path} is locked by another program.", "Close what holds it open, then try again.")
-    if "readonly" in text or "unable to open" in text:
-        return Gen3DError(f"{path} cannot be written.", "Make it writable, or set GEN3D_HOME to another folder.")
-    return Gen3DError(f"{path} is damaged ({text}).", "Restart the backend: it repairs the list of jobs.")
-
-
-def _wait_for(lock: storage.FileLock, seconds: float = 30.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not lock.acquire():
-        if time.monotonic() > deadline:
-            raise Gen3DError("The list of jobs is being opened by another process.", "Try again in a minute.")
-        time.sleep(0.02)

@@ -79,7 +79,7 @@ def test_a_job_runs_to_its_result_and_tells_its_way(store: JobStore) -> None:
 def test_every_failure_names_its_cause_and_the_next_step(
     store: JobStore, fault: str, state: str, words: str, field: str | None
 ) -> None:
-    job = toys.submit(store, **{"raise": {"3": fault}})
+    job = toys.submit(store, error={"3": fault})
     end = run_to_end(store, job)
     assert end.state == state and end.error is not None and end.result is None
     assert words in end.error["cause"] and end.error["field"] == field and end.error["next_step"].endswith(".")
@@ -130,7 +130,7 @@ def test_a_loss_that_stays_no_number_fails_with_its_place(store: JobStore) -> No
 
 
 def test_an_interrupted_job_resumes_from_its_checkpoint(store: JobStore) -> None:
-    job = toys.submit(store, steps=60, **{"raise": {"40": "enospc"}})
+    job = toys.submit(store, steps=60, error={"40": "enospc"})
     assert run_to_end(store, job).state == "interrupted"
     path = store.folder(job.id) / "job.json"  # the disk has room again
     content = json.loads(path.read_text())

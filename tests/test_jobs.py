@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from backend import jobs, storage
+from backend import database, jobs, storage
 from backend.errors import Gen3DError
 from backend.jobs import Job, JobStore
 
@@ -202,7 +202,7 @@ def test_an_older_database_is_migrated_with_its_jobs(store: JobStore, monkeypatc
     job = submit(store)
     store.close()
     addition = ("ALTER TABLE jobs ADD COLUMN note TEXT DEFAULT 'none'",)
-    monkeypatch.setattr(jobs, "MIGRATIONS", (*jobs.MIGRATIONS, addition))
+    monkeypatch.setattr(database, "MIGRATIONS", (*database.MIGRATIONS, addition))
     newer = JobStore(store.home)
     assert newer.get(job.id) == job
     assert newer._db.execute("SELECT note FROM jobs").fetchone() == ("none",)
@@ -212,7 +212,9 @@ def test_an_older_database_is_migrated_with_its_jobs(store: JobStore, monkeypatc
 def test_a_migration_that_fails_changes_nothing(store: JobStore, monkeypatch: pytest.MonkeyPatch) -> None:
     job = submit(store)
     store.close()
-    monkeypatch.setattr(jobs, "MIGRATIONS", (*jobs.MIGRATIONS, ("ALTER TABLE jobs ADD COLUMN note", "NONSENSE")))
+    monkeypatch.setattr(
+        database, "MIGRATIONS", (*database.MIGRATIONS, ("ALTER TABLE jobs ADD COLUMN note", "NONSENSE"))
+    )
     with pytest.raises(Gen3DError):
         JobStore(store.home)
     monkeypatch.undo()
@@ -231,3 +233,11 @@ def test_a_newer_database_is_refused_and_untouched(store: JobStore) -> None:
     assert (store.home / "jobs.sqlite").read_bytes() == before
     db = sqlite3.connect(store.home / "jobs.sqlite")
     assert db.execute("SELECT count(*) FROM jobs").fetchone() == (1,)
+
+
+def test_a_home_that_cannot_be_is_said(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    for home in (tmp_path / "file", tmp_path / "file" / "home", Path("/proc/nowhere")):
+        with pytest.raises(Gen3DError, match="cannot be") as caught:
+            JobStore(home)
+        assert "GEN3D_HOME" in caught.value.next_step

@@ -4,7 +4,7 @@
 ``settings.steps`` steps; ``settings.dataset`` is a JSON object of what shall go wrong:
     pause        seconds a step takes (0.02)
     die          {step: times}: the process kills itself there
-    raise        {step: name of a builtin exception}, "enospc" for a full disk, "gen3d" for a user's error
+    error        {step: name of a builtin exception}, "enospc" for a full disk, "gen3d" for a user's error
     nan          {step: times}: the loss is not a number there
     hang         step at which the pipeline sleeps for a minute, deaf to everything
     shape        length of the state: a checkpoint of another length cannot be resumed
@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from backend import driver, worker
 from backend.errors import Gen3DError
@@ -32,6 +33,7 @@ from backend.pipelines.progress import Pipeline, Progress, Snapshot
 from backend.settings import NerfSettings
 
 CHECKPOINT_SECONDS = 0.25
+ORPHAN_SECONDS = 2.0
 
 
 def toy(settings: NerfSettings, out: Path, resume: Snapshot | None) -> Pipeline:
@@ -61,10 +63,11 @@ def toy(settings: NerfSettings, out: Path, resume: Snapshot | None) -> Pipeline:
             return Snapshot(tensors, {"step": step, "noise": noise.getstate()})
 
         loss = math.nan if due(plan, "nan", step, work) else math.hypot(*state)
-        picture = np.full((4, 6, 3), step % 256, np.uint8)
-        yield Progress(
-            "train", step, total, step / total, loss=loss, preview=lambda picture=picture: picture, snapshot=snapshot
-        )
+
+        def preview(step: int = step) -> NDArray[np.uint8]:
+            return np.full((4, 6, 3), step % 256, np.uint8)
+
+        yield Progress("train", step, total, step / total, loss=loss, preview=preview, snapshot=snapshot)
     (out / "state.json").write_text(json.dumps(state))
     return {"steps": step, "device": "cpu", "files": {"state": "state.json"}}
 
@@ -89,7 +92,7 @@ def go_wrong(plan: dict[str, Any], step: int, work: Path) -> None:
     if due(plan, "die", step, work):
         print("something ugly happened", file=sys.stderr, flush=True)
         os.kill(os.getpid(), 9)
-    name = plan.get("raise", {}).get(str(step))
+    name = plan.get("error", {}).get(str(step))
     if name == "enospc":
         raise OSError(errno.ENOSPC, "No space left on device")
     if name == "gen3d":
@@ -104,7 +107,8 @@ def go_wrong(plan: dict[str, Any], step: int, work: Path) -> None:
 
 if __name__ == "__main__":
     driver.CHECKPOINT_SECONDS = CHECKPOINT_SECONDS
-    driver.CHECKPOINT_SHARE = 1.0
+    driver.CHECKPOINT_SHARE = math.inf  # importing torch for the first one costs more than all the steps
+    worker.ORPHAN_SECONDS = ORPHAN_SECONDS
     sys.exit(
         worker.main(
             table=lambda: {"nerf": toy},
