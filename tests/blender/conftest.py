@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""These tests run inside Blender, or inside a Python that has it as a package; elsewhere there is nothing to collect."""
+"""These tests run inside Blender, or inside a Python that has it as a package; elsewhere nothing is collected."""
 
 from __future__ import annotations
 
@@ -15,9 +15,7 @@ else:
 
     from . import addon
 
-    @pytest.fixture(scope="session", autouse=True)
-    def _installed() -> None:
-        addon.install()
+    addon.install()  # before the test modules import it
 
     @pytest.fixture(autouse=True)
     def scene() -> Iterator[bpy.types.Scene]:
