@@ -364,7 +364,9 @@ def test_blenders(report: Report, wheels: dict[str, Path | BuildError], argument
         if blender.root == str(ROOT):  # elsewhere our interpreter would not run
             told["GEN3D_PYTHON"] = str(interpreter(".venv"))
         inside = [f"{blender.root}/tests/pytest_inside.py", "--", blender.root, tools, json.dumps(told)]
-        return succeeds([*start, *inside, *arguments], or_empty=or_empty, **own)
+        proof = f"--junitxml={blender.root}/build/{preferences.name}/report.xml"  # a Blender may exit 0 without a run
+        good = succeeds([*start, *inside, *arguments, proof], or_empty=or_empty, **own)
+        return good and (preferences / "report.xml").exists()
 
     for version, made in wheels.items():
         if isinstance(made, BuildError):
