@@ -107,9 +107,6 @@ def pin(package: str) -> str:
     return found.group()
 
 
-# --------------------------------------------------------------------------------------------- Pythons and Blenders
-
-
 def python_candidates(version: str) -> Iterator[list[str]]:
     yield [sys.executable]
     for folder in os.get_exec_path():
@@ -164,9 +161,6 @@ def find_blenders() -> list[Blender]:
     roots = sorted(home.glob(".cache/real-blender/*/in"))
     found += [Blender([str(enter), "blender"], "/host", {"LAB_BIND": str(ROOT)}) for enter in roots]
     return [blender for blender in found if blender.version()]
-
-
-# ----------------------------------------------------------------------------------------------------- environments
 
 
 def interpreter(name: str) -> Path:
@@ -249,9 +243,6 @@ def together(jobs: dict[str, Callable[[], Path]], optional: Iterable[str] = ()) 
         futures = {name: pool.submit(job) for name, job in jobs.items()}
     errors = {name: future.exception() for name, future in futures.items() if name in optional}
     return {n: e if isinstance(e := errors.get(n), BuildError) else futures[n].result() for n in futures}
-
-
-# ---------------------------------------------------------------------------------------- the zip, and the commands
 
 
 def websockets_wheel() -> Path:
