@@ -101,6 +101,13 @@ def capture(
                 yield progress
             dialects.write(part, dialects.transforms(plan.dialect, views, middle, radius))
             _publish(part, folder)
+        except (OSError, RuntimeError) as fault:  # Blender's own writing and rendering raise the latter
+            reason = getattr(fault, "strerror", None) or str(fault).strip().rstrip(".")
+            raise errors.Gen3DError(
+                f"The dataset {folder} could not be written: {reason}.",
+                "Choose a folder that is writable, on a disk with space, and capture again.",
+                field="folder",
+            ) from fault
         finally:
             shutil.rmtree(part, ignore_errors=True)
     x, y, z = middle.tolist()

@@ -284,6 +284,16 @@ def test_written_folders_are_readable_and_whole(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == [folder.name, "other"]
 
 
+def test_a_place_that_cannot_be_written_is_said(tmp_path: Path) -> None:
+    ball = awkward_scene()
+    before = scenes.dump(bpy.context.scene)
+    (tmp_path / "file").write_text("not a folder")
+    with pytest.raises(errors.Gen3DError, match="could not be written") as caught:
+        take(tmp_path / "file" / "set", objects=[ball])
+    assert caught.value.field == "folder"
+    assert scenes.dump(bpy.context.scene) == before
+
+
 @pytest.mark.parametrize(
     ("values", "field"),
     [

@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Importing a result, from the panel, from a folder, or as soon as it is finished."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import bpy
+
+from .. import pump
+from ..bridge import errors
+from ..importing import import_result
+from ..materials import show_colours
+from .common import tell
+
+
+class GEN3D_OT_import_result(bpy.types.Operator):
+    """Bring the mesh of a finished training into the scene, where its object was captured"""
+
+    bl_idname = "gen3d.import_result"
+    bl_label = "Import Result"
+    bl_options = {"REGISTER", "UNDO"}
+
+    folder: bpy.props.StringProperty(  # type: ignore[valid-type]
+        name="Result folder", description="The folder that holds result.json", subtype="DIR_PATH", options={"SKIP_SAVE"}
+    )
+    job: bpy.props.StringProperty(options={"HIDDEN", "SKIP_SAVE"})  # type: ignore[valid-type]
+    colours_in_solid: bpy.props.BoolProperty(  # type: ignore[valid-type]
+        name="Show colours in solid view",
+        description="Let viewports in solid shading show vertex or texture colours instead of one colour per material",
+        default=True,
+    )
+    directory: bpy.props.StringProperty(subtype="DIR_PATH", options={"HIDDEN", "SKIP_SAVE"})  # type: ignore[valid-type]
+
+    def invoke(self, context: bpy.types.Context, _event: bpy.types.Event) -> set[str]:
+        if self.folder:
+            return self.execute(context)
+        context.window_manager.fileselect_add(self)
+        return {"RUNNING_MODAL"}
+
+    def execute(self, _context: bpy.types.Context) -> set[str]:
+        try:
+            done = import_result(Path(bpy.path.abspath(self.folder or self.directory)), job=self.job)
+        except errors.Gen3DError as error:
+            return tell(self, error)
+        if self.colours_in_solid:
+            show_colours(done.colour)
+        current = pump.session()
+        if self.job and current is not None:
+            current.client.imported(self.job)
+        self.report({"INFO"}, f"{done.object.name}: {done.faces} triangles")
+        return {"FINISHED"}

@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Training from the panel."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import bpy
+
+from .. import api, pump
+from ..bridge import errors, settings
+from ..preferences import backend_places
+from ..properties import values
+from .common import tell
+
+
+class GEN3D_OT_train(bpy.types.Operator):
+    """Train a radiance field on the dataset and make a mesh of it, in the backend process"""
+
+    bl_idname = "gen3d.train"
+    bl_label = "Train"
+    bl_options = {"REGISTER"}
+
+    dataset: bpy.props.StringProperty(  # type: ignore[valid-type]
+        name="Dataset", description="Folder of posed views; empty: the last capture", subtype="DIR_PATH", options={"SKIP_SAVE"}
+    )
+
+    def execute(self, context: bpy.types.Context) -> set[str]:
+        """Queues the job, which the panel then shows; in background mode, waits for it and imports the result."""
+        chosen = context.scene.gen3d
+        wanted = values(chosen.nerf, settings.NerfSettings)
+        try:
+            wanted["dataset"] = str(self._dataset(self.dataset or wanted["dataset"]))
+            if bpy.app.background:
+                folder = api.train(**wanted)
+                if chosen.import_when_done:
+                    bpy.ops.gen3d.import_result(folder=str(folder))
+                return {"FINISHED"}
+            current = pump.connect(*backend_places(), start=True)
+            current.error = None
+            request = current.client.submit("nerf", wanted)
+        except errors.Gen3DError as error:
+            return tell(self, error)
+        if chosen.import_when_done:
+            current.to_import.add(request)
+        self.report({"INFO"}, "The training is queued. Its progress is in the sidebar.")
+        return {"FINISHED"}
+
+    def _dataset(self, named: str) -> Path:
+        folder = Path(bpy.path.abspath(named)).absolute() if named else None
+        if folder is None or not folder.exists():
+            raise errors.Gen3DError(
+                f"There is no dataset at {folder}." if folder else "There is no dataset yet.",
+                "Capture views first, or choose the folder of a dataset.",
+                field="dataset",
+            )
+        return folder

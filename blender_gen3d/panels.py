@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The tab "Gen3D" of the 3D view's sidebar."""
+
+from __future__ import annotations
+
+import bpy
+
+from . import pump
+from .bridge import protocol
+from .properties import Gen3DStatus
+
+
+class _Tab:
+    bl_space_type = "VIEW_3D"
+    bl_region_type = "UI"
+    bl_category = "Gen3D"
+
+
+class GEN3D_PT_capture(_Tab, bpy.types.Panel):
+    bl_idname = "GEN3D_PT_capture"
+    bl_label = "1. Capture"
+
+    def draw(self, context: bpy.types.Context) -> None:
+        layout, plan = _column(self), context.scene.gen3d.capture
+        layout.prop(plan, "mode")
+        if plan.mode == "sphere":
+            for name in ("views", "around", "radius", "lens", "upper_half"):
+                layout.prop(plan, name)
+        if plan.mode == "animation":
+            layout.prop(plan, "step")
+        layout.prop(plan, "isolate")
+        status: Gen3DStatus = context.window_manager.gen3d
+        if status.capturing:
+            layout.label(text=status.capturing)
+        layout.operator("gen3d.capture", icon="RENDER_STILL")
+
+
+class GEN3D_PT_capture_more(_Tab, bpy.types.Panel):
+    bl_idname = "GEN3D_PT_capture_more"
+    bl_parent_id = "GEN3D_PT_capture"
+    bl_label = "Pictures and Files"
+    bl_options = {"DEFAULT_CLOSED"}
+
+    def draw(self, context: bpy.types.Context) -> None:
+        layout, plan = _column(self), context.scene.gen3d.capture
+        names = ["dialect", "width", "height", "engine", "samples", "denoise", "val", "test", "depth", "normal", "mask"]
+        if plan.mode == "sphere":
+            names += ["elevation_min", "elevation_max", "seed"]
+        for name in names:
+            layout.prop(plan, name)
+
+
+class GEN3D_PT_train(_Tab, bpy.types.Panel):
+    bl_idname = "GEN3D_PT_train"
+    bl_label = "2. Train"
+
+    def draw(self, context: bpy.types.Context) -> None:
+        layout, chosen = _column(self), context.scene.gen3d
+        for name in ("dataset", "seconds", "preset", "scene"):
+            layout.prop(chosen.nerf, name)
+        for name in ("faces", "texture"):
+            layout.prop(chosen.nerf.mesh, name)
+        layout.prop(chosen, "import_when_done")
+        layout.operator("gen3d.train", icon="PLAY")
+        current = pump.session()
+        if current is not None and current.error is not None:
+            box = layout.box().column()
+            box.alert = True
+            for text in (current.error.cause, current.error.next_step):
+                for line in _lines(text):
+                    box.label(text=line)
+
+
+class GEN3D_PT_jobs(_Tab, bpy.types.Panel):
+    bl_idname = "GEN3D_PT_jobs"
+    bl_label = "3. Results"
+
+    def draw(self, _context: bpy.types.Context) -> None:
+        current = pump.session()
+        jobs = current.jobs() if current else []
+        for row in jobs[:10]:
+            _draw_job(self.layout.box(), row)
+        if not jobs:
+            self.layout.label(text="Nothing has been trained yet.")
+        self.layout.operator("gen3d.import_result", text="Import from Folder…", icon="IMPORT")
+
+
+def _draw_job(box: bpy.types.UILayout, row: protocol.JobRow) -> None:
+    line = box.row()
+    line.label(text=f"{row.kind}: {pump.progress_line(row)}")
+    if row.state in ("queued", "running"):
+        line.operator("gen3d.cancel_job", text="", icon="X").job = row.id
+    elif row.state == "done":
+        chosen = line.operator("gen3d.import_result", text="Import again" if row.imported else "Import")
+        chosen.folder, chosen.job = str(pump.result_folder(row)), row.id
+    else:
+        line.operator("gen3d.resume_job", text="Resume").job = row.id
+    if row.state == "running" and row.progress and hasattr(box, "progress"):
+        box.progress(factor=row.progress.get("fraction") or 0.0, text=pump.progress_line(row))
+    for text in ((row.error or {}).get("cause"), (row.error or {}).get("next_step")):
+        for part in _lines(str(text or "")):
+            box.label(text=part)
+
+
+def _column(panel: bpy.types.Panel) -> bpy.types.UILayout:
+    layout = panel.layout.column()
+    layout.use_property_split = True
+    layout.use_property_decorate = False
+    return layout
+
+
+def _lines(text: str, width: int = 42) -> list[str]:
+    """A sentence in pieces that fit the sidebar: Blender's labels do not wrap."""
+    import textwrap
+
+    return textwrap.wrap(text, width)
+
+
+def redraw() -> None:
+    """Shows what is new in every open sidebar."""
+    for window in bpy.context.window_manager.windows:
+        for area in window.screen.areas:
+            if area.type == "VIEW_3D":
+                area.tag_redraw()
+
+
+CLASSES = (GEN3D_PT_capture, GEN3D_PT_capture_more, GEN3D_PT_train, GEN3D_PT_jobs)

@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The name under which a Blender speaks to the backend. No bpy.
+
+Jobs belong to names. Each running Blender holds the lowest free seat ("blender-1", "blender-2", …) by a lock that the
+operating system frees when the process ends, however it ends: after a crash the next Blender finds its jobs again,
+and two at the same time keep theirs apart.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+from .bridge import errors
+
+if sys.platform == "win32":
+    import msvcrt
+else:
+    import fcntl
+
+SEATS = 100
+
+
+class Seat:
+    """A held name; ``leave`` gives it back."""
+
+    def __init__(self, home: Path) -> None:
+        folder = home / "clients"
+        try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            for number in range(1, SEATS + 1):
+                self.name = f"blender-{number}"
+                self._handle = os.open(folder / f"{self.name}.lock", os.O_RDWR | os.O_CREAT, 0o600)
+                if _locked(self._handle):
+                    return
+                os.close(self._handle)
+        except OSError as fault:
+            raise errors.Gen3DError(
+                f"{folder} cannot be written: {fault.strerror}.",
+                "Make it writable, or choose another home folder in the add-on's preferences.",
+                field="home",
+            ) from fault
+        raise errors.Gen3DError(f"{SEATS} Blenders use {home}.", "Close some.", field="home")
+
+    def leave(self) -> None:
+        os.close(self._handle)
+
+
+def _locked(handle: int) -> bool:
+    try:
+        if sys.platform == "win32":
+            msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
+        else:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True

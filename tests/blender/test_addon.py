@@ -1,0 +1,222 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Switching the add-on on and off, its properties, its operators in a script, its timer's helpings."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import bpy
+import pytest
+
+from . import addon, results, scenes
+
+bridge = addon.module("bridge")
+capture_settings = addon.module("capture_settings")
+client = addon.module("client")
+properties = addon.module("properties")
+pump = addon.module("pump")
+seat = addon.module("seat")
+
+
+def _off() -> None:
+    if addon.ZIP:
+        bpy.ops.preferences.addon_disable(module=addon.PACKAGE)
+    else:
+        addon.module("registration").unregister()
+
+
+def _on() -> None:
+    if addon.ZIP:
+        bpy.ops.preferences.addon_enable(module=addon.PACKAGE)
+    else:
+        addon.module("registration").register()
+
+
+def _traces() -> dict[str, Any]:
+    handlers = {
+        name: len(found) for name in dir(bpy.app.handlers) if isinstance(found := getattr(bpy.app.handlers, name), list)
+    }
+    return {
+        "types": {name for name in dir(bpy.types) if "gen3d" in name.lower()},
+        "operators": [name for name in dir(bpy.ops.gen3d)],
+        "scene": hasattr(bpy.types.Scene, "gen3d"),
+        "windows": hasattr(bpy.types.WindowManager, "gen3d"),
+        "handlers": handlers,
+        "threads": sorted(thread.name for thread in threading.enumerate()),
+        "groups": {cls.__name__ for cls in bpy.types.PropertyGroup.__subclasses__() if cls.is_registered},
+    }
+
+
+def test_switching_off_leaves_nothing_fifty_times(tmp_path: Path) -> None:
+    on = _traces()
+    assert on["scene"]
+    assert on["windows"]
+    assert len(on["operators"]) == 5
+    _off()
+    off = _traces()
+    try:
+        assert not off["types"]
+        assert not off["operators"]
+        assert not off["scene"]
+        assert not off["windows"]
+        assert not [name for name in off["groups"] if "Gen3D" in name]
+        for _ in range(50):
+            _on()
+            addon.module("pump").connect(tmp_path, start=False)
+            _off()
+            assert _traces() == off
+    finally:
+        _on()
+    assert _traces() == on
+
+
+@pytest.mark.parametrize("path", ["capture", "nerf"])
+def test_properties_are_the_settings(path: str) -> None:
+    """Same names, defaults and limits, and an explanation for each."""
+    cls = {"capture": capture_settings.CaptureSettings, "nerf": bridge.settings.NerfSettings}[path]
+    group = getattr(bpy.context.scene.gen3d, path)
+    _compare(group, cls)
+    values = properties.values(group, cls) | ({"dataset": "/x"} if path == "nerf" else {})
+    parsed = bridge.settings.parse(cls, values)
+    assert parsed == cls(**({"dataset": "/x"} if path == "nerf" else {}))
+
+
+def _compare(group: Any, cls: Any) -> None:
+    hints = get_type_hints(cls)
+    for spec in fields(cls):
+        if is_dataclass(hints[spec.name]):
+            _compare(getattr(group, spec.name), hints[spec.name])
+            continue
+        prop = group.bl_rna.properties[spec.name]
+        assert prop.description.lower() == spec.metadata["help"].lower()
+        if prop.type in {"INT", "FLOAT"}:
+            assert prop.hard_min == pytest.approx(spec.metadata["low"])
+            assert prop.hard_max == pytest.approx(min(spec.metadata["high"], 2**31 - 1))
+        if prop.type == "ENUM":
+            assert tuple(item.identifier for item in prop.enum_items) == spec.metadata["choices"]
+
+
+def test_capture_operator_takes_the_selected_objects(tmp_path: Path) -> None:
+    scenes.ball((50.0, 0.0, 0.0), 1.0, name="Unselected").select_set(False)
+    ball = scenes.ball((0.0, 0.0, 0.0), 1.0)
+    plan = bpy.context.scene.gen3d.capture
+    plan.views, plan.width, plan.height, plan.samples = 4, 16, 16, 1
+    plan.dialect = "instant-ngp"
+    assert bpy.ops.gen3d.capture(folder=str(tmp_path / "set")) == {"FINISHED"}
+    assert len(list((tmp_path / "set/images").iterdir())) == 4
+    assert bpy.context.scene.gen3d.nerf.dataset == str(tmp_path / "set")
+    assert ball.select_get()
+    with pytest.raises(RuntimeError, match="already holds files"):
+        bpy.ops.gen3d.capture(folder=str(tmp_path / "set"))
+    assert bpy.ops.gen3d.capture(folder=str(tmp_path / "set"), overwrite=True) == {"FINISHED"}
+
+
+def test_operators_say_what_is_missing(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match=r"None of the chosen objects.*Choose a mesh"):
+        bpy.ops.gen3d.capture(folder=str(tmp_path / "set"))
+    with pytest.raises(RuntimeError, match=r"There is no dataset yet.*Capture views first"):
+        bpy.ops.gen3d.train()
+    with pytest.raises(RuntimeError, match="holds no finished result"):
+        bpy.ops.gen3d.import_result(folder=str(tmp_path))
+
+
+def test_an_import_is_one_undo_step(tmp_path: Path) -> None:
+    bpy.ops.wm.read_homefile(use_factory_startup=True)  # undo wants a window, if only in name
+    folder = results.result(tmp_path / "r", results.coloured_cube()[0])
+    bpy.ops.ed.undo_push(message="before")
+    names = {item.name for item in bpy.data.objects}
+    api = addon.module("api")
+    api.import_result(folder, name="Copy")
+    assert {item.name for item in bpy.data.objects} - names == {"Copy"}
+    bpy.ops.ed.undo()
+    assert {item.name for item in bpy.data.objects} == names
+    assert "Gen3D" not in bpy.context.scene.collection.children
+    bpy.ops.ed.redo()
+    assert {item.name for item in bpy.data.objects} - names == {"Copy"}
+    bpy.ops.ed.undo()
+    bpy.ops.gen3d.import_result("EXEC_DEFAULT", True, folder=str(folder))
+    assert len(bpy.data.objects) == len(names) + 1
+    bpy.ops.ed.undo()
+    assert {item.name for item in bpy.data.objects} == names
+
+
+def test_solid_viewports_show_the_colours(tmp_path: Path) -> None:
+    bpy.ops.wm.read_homefile(use_factory_startup=True)
+    folder = results.result(tmp_path / "r", results.coloured_cube()[0])
+    views = [area for area in bpy.context.window_manager.windows[0].screen.areas if area.type == "VIEW_3D"]
+    assert views
+    bpy.ops.gen3d.import_result(folder=str(folder), colours_in_solid=False)
+    assert {area.spaces.active.shading.color_type for area in views} == {"MATERIAL"}
+    bpy.ops.gen3d.import_result(folder=str(folder))
+    assert {area.spaces.active.shading.color_type for area in views} == {"VERTEX"}
+
+
+def test_a_thousand_events_cost_less_than_a_tick(tmp_path: Path) -> None:
+    session = pump.connect(tmp_path, start=False)
+    try:
+        rows = [bridge.protocol.JobRow(f"job{n}", session.client.name, f"r{n}", seq=n) for n in range(1000)]
+        for row in rows:
+            session.client._take(row)
+        helpings = []
+        taken = 0
+        while taken < len(rows):
+            began = time.perf_counter()
+            taken += pump.pump()
+            helpings.append(time.perf_counter() - began)
+        assert sorted(helpings)[len(helpings) // 2] < 0.006
+        assert len(session.jobs()) == 1000
+    finally:
+        pump.disconnect()
+
+
+def test_results_are_wanted_only_by_the_file_that_asked(tmp_path: Path) -> None:
+    session = pump.connect(tmp_path, start=False)
+    try:
+        row = bridge.protocol.JobRow("job", session.client.name, "asked", state="done", seq=1)
+        session.client._take(row)
+        assert pump.ready(session) == []
+        session.to_import.add("asked")
+        assert pump.ready(session) == [row]
+        bpy.ops.wm.read_homefile(use_empty=True, use_factory_startup=True)
+        assert pump.ready(session) == []
+    finally:
+        pump.disconnect()
+
+
+def test_attaching_starts_no_backend(tmp_path: Path) -> None:
+    session = pump.connect(tmp_path, start=False)
+    try:
+        end = time.monotonic() + 5.0
+        while session.client.link.state != "offline" and time.monotonic() < end:
+            time.sleep(0.01)
+        pump.pump()
+        assert session.client.link.state == "offline"
+        assert session.error is None, "nobody has asked for the backend: its absence is no news"
+        assert {path.name for path in tmp_path.iterdir()} == {"clients"}
+    finally:
+        pump.disconnect()
+
+
+def test_seats_are_kept_apart_and_freed_by_death(tmp_path: Path) -> None:
+    first, second = seat.Seat(tmp_path), seat.Seat(tmp_path)
+    assert (first.name, second.name) == ("blender-1", "blender-2")
+    first.leave()
+    third = seat.Seat(tmp_path)
+    assert third.name == "blender-1"
+    third.leave()
+    if bpy.app.binary_path:
+        second.leave()
+        return
+    code = f"import sys; sys.path.insert(0, {str(Path(client.__file__).parents[1])!r})\n"
+    code += f"from {Path(client.__file__).parent.name}.seat import Seat; from pathlib import Path; import os\n"
+    code += f"print(Seat(Path({str(tmp_path)!r})).name, flush=True); os.kill(os.getpid(), 9)"
+    died = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert died.stdout.split() == ["blender-1"], died.stderr
+    second.leave()
+    assert seat.Seat(tmp_path).name == "blender-1"
