@@ -16,13 +16,13 @@ if not (_HERE / "backend").is_dir():  # in a checkout the backend lies beside th
 
 def register() -> None:
     """Adds classes, properties and preferences to Blender."""
-    from . import registration
+    from .registration import register as work
 
-    registration.register()
+    work()
 
 
 def unregister() -> None:
     """Takes everything back, the connection to the backend included."""
-    from . import registration
+    from .registration import unregister as work
 
-    registration.unregister()
+    work()

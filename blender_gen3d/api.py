@@ -81,8 +81,9 @@ def train(
     >>> api.train("/tmp/views", seconds=60, mesh={"texture": 2048, "faces": 50_000})
     """
     chosen_home, chosen_python = backend_places()
-    folder = _path(home) if home else chosen_home
-    with Client(f"script-{uuid.uuid4().hex}", lambda stop: launcher.ensure(folder, python or chosen_python, stop=stop)) as client:
+    place = _path(home) if home else chosen_home
+    interpreter = python or chosen_python
+    with Client(f"script-{uuid.uuid4().hex}", lambda stop: launcher.ensure(place, interpreter, stop=stop)) as client:
         row = client.submit_and_wait("nerf", {"dataset": str(_path(dataset)), **settings}, on_progress)
     return Path(row.folder) / "result"
 

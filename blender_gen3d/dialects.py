@@ -120,9 +120,7 @@ def _instant_ngp(views: list[View], center: NDArray[np.float64], radius: float) 
         "aabb_scale": 1,
         "scale": scale,
         "offset": (0.5 - scale * center).tolist(),
-        "frames": [
-            {"file_path": view.files["image"], **_own(view.camera, first), **_pose(view)} for view in views
-        ],
+        "frames": [{"file_path": view.files["image"], **_own(view.camera, first), **_pose(view)} for view in views],
     }
 
 

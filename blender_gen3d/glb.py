@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from .bridge import errors
 
+_DAMAGE = (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError, struct.error)
 _TYPES = {5121: "<u1", 5123: "<u2", 5125: "<u4", 5126: "<f4"}
 _COLUMNS = {"SCALAR": 1, "VEC2": 2, "VEC3": 3, "VEC4": 4}
 
@@ -39,7 +40,7 @@ def read_glb(path: Path) -> GlbMesh:
     """The first primitive of the first mesh of a GLB file. Raises Gen3DError where the file is damaged."""
     try:
         return _read(path.read_bytes())
-    except (ValueError, KeyError, IndexError, TypeError, AttributeError, struct.error, OSError, RecursionError) as fault:
+    except (OSError, *_DAMAGE) as fault:
         raise errors.Gen3DError(
             f"{path} is damaged or is not a mesh of ours ({type(fault).__name__}).",
             "Make the mesh again from the saved field.",

@@ -76,9 +76,7 @@ def read_facts(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError) as fault:
         raise errors.Gen3DError(f"{path} cannot be read: {fault}.", "Train again.", field="folder") from fault
     if not isinstance(facts, dict) or facts.get("format") != 1:
-        raise errors.Gen3DError(
-            f"{path} is of a format this version does not know.", "Update Gen3D.", field="folder"
-        )
+        raise errors.Gen3DError(f"{path} is of a format this version does not know.", "Update Gen3D.", field="folder")
     return facts
 
 
@@ -123,8 +121,9 @@ def build_mesh(source: GlbMesh, name: str) -> bpy.types.Mesh:
     mesh.polygons.foreach_set("loop_start", np.arange(0, faces.size, 3, dtype=np.int32))
     if source.texture is not None and source.uvs is not None:
         layer = mesh.uv_layers.new(name=UVS)
-        uvs = source.uvs[corners] * np.float32((1.0, -1.0)) + np.float32((0.0, 1.0))
-        layer.uv.foreach_set("vector", np.ascontiguousarray(uvs, np.float32).ravel())
+        uvs = source.uvs[corners]
+        uvs[:, 1] = 1.0 - uvs[:, 1]
+        layer.uv.foreach_set("vector", uvs.ravel())
         mesh.materials.append(texture_material(name, source.texture))
     elif source.colors is not None:
         attribute = mesh.color_attributes.new(COLORS, "BYTE_COLOR", "POINT")
@@ -186,10 +185,10 @@ def _checked_file(folder: Path, facts: dict[str, Any]) -> Path:
 
 def _describe(item: bpy.types.Object, folder: Path, facts: dict[str, Any], job: str) -> None:
     """What made this object, for people and scripts to read; nothing ever acts on it."""
-    kept = {key: facts[key] for key in ("kind", "settings", "seed", "device", "steps", "metrics", "version") if key in facts}
+    told = ("kind", "settings", "seed", "device", "steps", "metrics", "version")
     item["gen3d_job"] = job
     item["gen3d_result"] = str(folder)
-    item["gen3d"] = json.dumps(kept)
+    item["gen3d"] = json.dumps({key: facts[key] for key in told if key in facts})
 
 
 def _collection(scene: bpy.types.Scene) -> bpy.types.Collection:

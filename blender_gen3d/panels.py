@@ -10,13 +10,8 @@ from .bridge import protocol
 from .properties import Gen3DStatus
 
 
-class _Tab:
-    bl_space_type = "VIEW_3D"
-    bl_region_type = "UI"
-    bl_category = "Gen3D"
-
-
-class GEN3D_PT_capture(_Tab, bpy.types.Panel):
+class GEN3D_PT_capture(bpy.types.Panel):
+    bl_space_type, bl_region_type, bl_category = "VIEW_3D", "UI", "Gen3D"
     bl_idname = "GEN3D_PT_capture"
     bl_label = "1. Capture"
 
@@ -35,7 +30,8 @@ class GEN3D_PT_capture(_Tab, bpy.types.Panel):
         layout.operator("gen3d.capture", icon="RENDER_STILL")
 
 
-class GEN3D_PT_capture_more(_Tab, bpy.types.Panel):
+class GEN3D_PT_capture_more(bpy.types.Panel):
+    bl_space_type, bl_region_type, bl_category = "VIEW_3D", "UI", "Gen3D"
     bl_idname = "GEN3D_PT_capture_more"
     bl_parent_id = "GEN3D_PT_capture"
     bl_label = "Pictures and Files"
@@ -50,7 +46,8 @@ class GEN3D_PT_capture_more(_Tab, bpy.types.Panel):
             layout.prop(plan, name)
 
 
-class GEN3D_PT_train(_Tab, bpy.types.Panel):
+class GEN3D_PT_train(bpy.types.Panel):
+    bl_space_type, bl_region_type, bl_category = "VIEW_3D", "UI", "Gen3D"
     bl_idname = "GEN3D_PT_train"
     bl_label = "2. Train"
 
@@ -71,7 +68,8 @@ class GEN3D_PT_train(_Tab, bpy.types.Panel):
                     box.label(text=line)
 
 
-class GEN3D_PT_jobs(_Tab, bpy.types.Panel):
+class GEN3D_PT_jobs(bpy.types.Panel):
+    bl_space_type, bl_region_type, bl_category = "VIEW_3D", "UI", "Gen3D"
     bl_idname = "GEN3D_PT_jobs"
     bl_label = "3. Results"
 

@@ -31,7 +31,8 @@ class Gen3DPreferences(bpy.types.AddonPreferences):
 
 def backend_places() -> tuple[Path, str]:
     """Home folder and interpreter ("" for the installed one), from the preferences or their defaults."""
-    addon = bpy.context.preferences.addons.get(Gen3DPreferences.bl_idname)
-    chosen = addon.preferences if addon else None
+    addons = bpy.context.preferences.addons
+    name = Gen3DPreferences.bl_idname
+    chosen = addons[name].preferences if name in addons else None
     folder = Path(bpy.path.abspath(chosen.home)).absolute() if chosen and chosen.home else home.user_home()
     return folder, bpy.path.abspath(chosen.python) if chosen and chosen.python else ""

@@ -47,4 +47,6 @@ def _put_back(struct: bpy.types.bpy_struct, values: dict[str, Any]) -> bool:
 
 def _plain(value: Any) -> Any:
     """A value that does not change when the struct does: arrays become tuples."""
-    return value if isinstance(value, str | set | bpy.types.bpy_struct) or not hasattr(value, "__len__") else tuple(value)
+    if isinstance(value, str | set | bpy.types.bpy_struct) or not hasattr(value, "__len__"):
+        return value
+    return tuple(value)

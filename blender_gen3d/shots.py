@@ -16,7 +16,8 @@ from .bridge import errors
 from .camera_model import Intrinsics
 from .capture_settings import CaptureSettings, lowest
 
-LENS_PROPERTIES = ("lens", "sensor_width", "sensor_height", "sensor_fit", "shift_x", "shift_y", "clip_start", "clip_end")
+SENSOR = ("sensor_width", "sensor_height", "sensor_fit")
+LENS = ("lens", "shift_x", "shift_y", "clip_start", "clip_end")
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ def place(scene: bpy.types.Scene, rig: bpy.types.Object, shot: Shot) -> tuple[ND
     if shot.camera is not None:
         seen = shot.camera.evaluated_get(bpy.context.evaluated_depsgraph_get())
         pose = camera_model.without_scale(seen.matrix_world)
-        for name in LENS_PROPERTIES:
+        for name in (*SENSOR, *LENS):
             setattr(rig.data, name, getattr(seen.data, name))
     assert pose is not None
     rig.matrix_world = Matrix(pose.tolist())  # a bare list would be taken column by column

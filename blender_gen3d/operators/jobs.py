@@ -13,8 +13,6 @@ from .common import tell
 class _JobOperator:
     """An operator on one of the listed jobs."""
 
-    bl_options = {"INTERNAL"}
-
     job: bpy.props.StringProperty(options={"HIDDEN", "SKIP_SAVE"})  # type: ignore[valid-type]
 
     @classmethod
@@ -27,6 +25,7 @@ class GEN3D_OT_cancel_job(_JobOperator, bpy.types.Operator):
 
     bl_idname = "gen3d.cancel_job"
     bl_label = "Cancel Job"
+    bl_options = {"INTERNAL"}
 
     def execute(self, _context: bpy.types.Context) -> set[str]:
         return _ask(self, "cancel")
@@ -37,6 +36,7 @@ class GEN3D_OT_resume_job(_JobOperator, bpy.types.Operator):
 
     bl_idname = "gen3d.resume_job"
     bl_label = "Resume Job"
+    bl_options = {"INTERNAL"}
 
     def execute(self, _context: bpy.types.Context) -> set[str]:
         return _ask(self, "resume")

@@ -22,7 +22,10 @@ class GEN3D_OT_train(bpy.types.Operator):
     bl_options = {"REGISTER"}
 
     dataset: bpy.props.StringProperty(  # type: ignore[valid-type]
-        name="Dataset", description="Folder of posed views; empty: the last capture", subtype="DIR_PATH", options={"SKIP_SAVE"}
+        name="Dataset",
+        description="Folder of posed views; empty: the last capture",
+        subtype="DIR_PATH",
+        options={"SKIP_SAVE"},
     )
 
     def execute(self, context: bpy.types.Context) -> set[str]:

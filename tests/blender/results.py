@@ -63,9 +63,8 @@ def glb(
         return len(views) - 1
 
     def accessor(values: NDArray[Any], component: int, kind: str, **more: Any) -> int:
-        accessors.append(
-            {"bufferView": view(values.tobytes()), "componentType": component, "count": len(values), "type": kind, **more}
-        )
+        place = {"bufferView": view(values.tobytes()), "componentType": component}
+        accessors.append({**place, "count": len(values), "type": kind, **more})
         return len(accessors) - 1
 
     attributes = {"POSITION": accessor(positions, 5126, "VEC3", min=[-1.0] * 3, max=[1.0] * 3)}

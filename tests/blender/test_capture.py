@@ -242,7 +242,7 @@ def test_instant_ngp_puts_the_object_into_the_unit_box(tmp_path: Path) -> None:
     ball = scenes.ball((5.0, 6.0, -7.0), 2.0)
     take(tmp_path / "set", objects=[ball], dialect="instant-ngp", test=0.0)
     data = content(tmp_path / "set")
-    points = np.array([vertex.co for vertex in ball.data.vertices]) + (5.0, 6.0, -7.0)
+    points = np.array([vertex.co for vertex in ball.data.vertices]) + np.array((5.0, 6.0, -7.0))
     boxed = points * data["scale"] + data["offset"]
     assert boxed.min() > 0.04
     assert boxed.max() < 0.96
@@ -262,7 +262,7 @@ def test_nerfstudio_lists_its_splits_and_own_lenses(tmp_path: Path) -> None:
     data = content(tmp_path / "set")
     lists = [data[f"{name}_filenames"] for name in ("train", "val", "test")]
     assert [len(names) for names in lists] == [3, 0, 1]
-    assert sorted(sum(lists, [])) == sorted(frame["file_path"] for frame in data["frames"])
+    assert sorted(lists[0] + lists[1] + lists[2]) == sorted(frame["file_path"] for frame in data["frames"])
     focal = [{**data, **frame}["fl_x"] for frame in data["frames"]]
     np.testing.assert_allclose(focal, [24 * 35 / 36, 24 * 50 / 36, 24 * 50 / 36, 24 * 35 / 36])
     assert data["applied_transform"] == [[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0]]
@@ -279,7 +279,8 @@ def test_written_folders_are_readable_and_whole(tmp_path: Path) -> None:
     plan = capture_settings.checked(SMALL)
     with pytest.raises(errors.Gen3DError, match="already holds files"):
         next(capture_module.capture(plan, tmp_path / "other", objects=[ball], overwrite=True))
-    list(capture_module.capture(capture_settings.checked({**SMALL, "views": 3}), folder, objects=[ball], overwrite=True))
+    fewer = capture_settings.checked({**SMALL, "views": 3})
+    list(capture_module.capture(fewer, folder, objects=[ball], overwrite=True))
     assert len(list((folder / "images").iterdir())) == 3
     assert sorted(path.name for path in tmp_path.iterdir()) == [folder.name, "other"]
 

@@ -120,7 +120,7 @@ def _rendered(item: bpy.types.Object, path: Path, engine: str) -> Any:
     scene.view_settings.view_transform = "Standard"
     scene.render.resolution_x = scene.render.resolution_y = 64
     center = np.array(item.matrix_world.translation)
-    pose = camera_model.look_at(center + (0.0, 0.0, 5.0), center)
+    pose = camera_model.look_at(center + np.array((0.0, 0.0, 5.0)), center)
     pose[:3, :3] = np.array(item.matrix_world.to_3x3().normalized())
     scene.camera = scenes.camera(pose, lens=36.0 * 5.0 / 2.0)
     scene.render.filepath = str(path)
