@@ -118,6 +118,10 @@ class Client:
         _part(target).unlink(missing_ok=True)
         return self._ask(message)
 
+    def answered(self, request: str) -> bool:
+        """Whether the backend has answered; until then a request is sent again over every new connection."""
+        return request not in self._pending
+
     def _ask(self, message: Any) -> str:
         with self._changed:
             self._pending[message.request] = message

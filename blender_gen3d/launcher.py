@@ -97,6 +97,8 @@ def ensure(
         if stop.wait(0.05):
             raise errors.Gen3DError("The start of the backend was interrupted.", "Start it again.", field="stopped")
         if where := attach(home):
+            if where.pid != child.pid and sys.platform != "win32":  # there a venv's python has a process of its own
+                child.terminate()  # another one was faster; ours must not follow it when that one ends soon
             return where
         if child.poll():  # 0: another one was faster, and will answer soon
             raise errors.Gen3DError(
@@ -113,12 +115,14 @@ def end(home: Path, patience: float = 15.0) -> bool:
     """End the backend of ``home``; its jobs go on at the next start. False where there is none, or it still answers."""
     if not (where := attach(home)):
         return False
-    os.kill(where.pid, signal.SIGTERM)  # its answer has proved that the process id is still its own
-    begun = time.monotonic()
+    ended, begun = 0, time.monotonic()
     while time.monotonic() - begun < patience:
-        if not attach(home):
-            return True
+        if where.pid != ended:
+            ended = where.pid
+            os.kill(ended, signal.SIGTERM)  # its answer has proved that the process id is still its own
         time.sleep(0.05)
+        if not (where := attach(home)):
+            return True
     return False
 
 
