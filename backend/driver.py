@@ -118,12 +118,14 @@ class _Attempt:
             part.mkdir(parents=True)
         self.started = False
         self._checkpoints.last = time.perf_counter()
-        with closing(self._run(self._settings, part, resume)) as pipeline, storage.disk_errors(part):
+        with closing(self._run(self._settings, part, resume)) as pipeline:
             while True:
                 try:
                     progress = next(pipeline)
                 except StopIteration as end:
                     return dict(end.value)
+                except OSError as error:
+                    raise storage.disk_full(part) if storage.is_disk_full(error) else error from error
                 self._step(progress)
 
     def _step(self, progress: Progress) -> None:
@@ -182,7 +184,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     )
 
 
-def explain(error: BaseException, kind: str, log: Path) -> Gen3DError:
+def explain(error: BaseException, kind: str, log: Path | str) -> Gen3DError:
     """Any failure as two sentences a user can act on. Prints the traceback, which belongs into ``log``."""
     if isinstance(error, Gen3DError):
         return error
@@ -197,7 +199,7 @@ def explain(error: BaseException, kind: str, log: Path) -> Gen3DError:
     place = f" ({os.path.basename(where[-1].filename)}, line {where[-1].lineno})" if where else ""
     return Gen3DError(
         f"The {kind} job met an unexpected {type(error).__name__}{place}: {str(error)[:300] or 'no message'}.",
-        f"Resume it; if that fails again, report it together with {log}.",
+        f"Try again; if that fails too, report it together with {log}.",
     )
 
 

@@ -54,7 +54,7 @@ class Engine:
         """
         self._store = store
         self._notify = notify
-        self._worker = tuple(worker or (sys.executable, "-m", f"{__package__}.worker"))
+        self._worker = tuple(worker or (sys.executable, "-P", "-s", "-X", "utf8", "-m", f"{__package__}.worker"))
         self._devices: list[dict[str, Any]] = []
         self._running: dict[str, Running] = {}
         self._wake = asyncio.Event()

@@ -52,7 +52,7 @@ def disk_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if is_disk_full(error):
             raise disk_full(path) from error
         if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
             raise Gen3DError(
@@ -61,6 +61,10 @@ def disk_errors(path: Path) -> Iterator[None]:
                 field="storage",
             ) from error
         raise
+
+
+def is_disk_full(error: OSError) -> bool:
+    return error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 def disk_full(path: Path) -> Gen3DError:

@@ -208,7 +208,7 @@ def test_a_lock_is_exclusive_and_freed_by_the_death_of_its_holder(tmp_path: Path
     assert holder.stdout is not None and holder.stdout.readline() == "True\n"
     assert storage.is_locked(path) and not storage.FileLock(path).acquire()
     holder.kill()
-    holder.wait()
+    holder.communicate()
     mine = storage.FileLock(path)
     assert mine.acquire() and mine.acquire() and storage.is_locked(path)
     mine.release()
@@ -233,8 +233,7 @@ def test_no_half_checkpoint_is_ever_read_after_a_kill(tmp_path: Path) -> None:
         for _ in range(chance.randrange(2, 30)):
             last = int(worker.stdout.readline())
         worker.kill()
-        last = max([last, *(int(line) for line in worker.stdout.read().split())])
-        worker.wait()
+        last = max([last, *(int(line) for line in worker.communicate()[0].split())])
         found = value_of(tmp_path)
         assert found in (last, last + 1)
         last = int(found)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The real worker process around a toy pipeline, whose end result depends on every one of its steps.
 
-``settings.steps`` steps; ``settings.dataset`` is a JSON object of what shall go wrong:
+``settings.steps`` steps; ``settings.dataset`` is a JSON object, or a file with one, of what shall go wrong:
     pause        seconds a step takes (0.02)
     die          {step: times}: the process kills itself there
     error        {step: name of a builtin exception}, "enospc" for a full disk, "gen3d" for a user's error
@@ -38,7 +38,8 @@ ORPHAN_SECONDS = 2.0
 
 def toy(settings: NerfSettings, out: Path, resume: Snapshot | None) -> Pipeline:
     """v ← 0.9 v + noise, with the noise's generator as part of the state. Takes torch only for a checkpoint."""
-    plan: dict[str, Any] = json.loads(settings.dataset)
+    given = settings.dataset
+    plan: dict[str, Any] = json.loads(given if given.startswith("{") else Path(given).read_text())
     total, work = settings.steps or 100, out.parent
     noise, step, state = random.Random(settings.seed), 0, [0.0] * plan.get("shape", 8)
     trace(work, f"life {resume.facts['step'] if resume else 0}")

@@ -1,0 +1,370 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The command line ``gen3d`` = ``python -m backend``.
+
+    gen3d nerf DATASET --out DIR        posed views to a radiance field, its metrics and its mesh
+    gen3d remesh RESULT --out DIR       a new mesh from a saved field, without training
+    gen3d render RESULT --out DIR       novel views of a saved field
+    gen3d serve                         the backend that Blender talks to
+    gen3d jobs [list | cancel | resume] the backend's jobs
+    gen3d doctor                        what is missing on this machine, if anything
+
+The options of the first three are made from the settings' dataclasses. With --json, standard output carries exactly
+one JSON object, at the end: the result (result.json and "folder"), or {"error": {"cause", "next_step", "field"}}.
+Progress goes to standard error. Exit codes: 0 done; 1 unexpected failure, or doctor found a fault; 2 wrong input;
+130 stopped by Ctrl-C, after which the same command goes on where it was.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import signal
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import MISSING, asdict, fields, is_dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn, get_type_hints
+
+from . import settings, storage
+from .errors import Gen3DError
+from .home import user_home
+from .version import VERSION
+
+if TYPE_CHECKING:
+    from .driver import Listener
+    from .jobs import Job, JobStore
+    from .pipelines.progress import Progress
+
+STOPPED = 130
+HELP = {
+    "nerf": "train a radiance field on posed views; metrics, mesh, views",
+    "remesh": "take a new mesh out of a saved field, without training",
+    "render": "render novel views of a saved field",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command and returns its exit code."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    as_json = "--json" in arguments
+    with suppress(AttributeError, ValueError):  # paths and prompts in any language, on any console
+        sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+        sys.stderr.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    try:
+        given = parser().parse_args(arguments)
+        return int(given.command(given))
+    except Gen3DError as error:
+        return fail(error, as_json, 2)
+    except KeyboardInterrupt:
+        return fail(Gen3DError("Stopped by Ctrl-C.", "Nothing was left half-done."), as_json, STOPPED)
+
+
+def fail(error: Gen3DError, as_json: bool, code: int) -> int:
+    if as_json:
+        print(json.dumps({"error": {"cause": error.cause, "next_step": error.next_step, "field": error.field}}))
+    print(f"gen3d: {error.cause} {error.next_step}", file=sys.stderr)
+    return code
+
+
+# ------------------------------------------------------------------------------------------------------- options
+
+
+class Parser(argparse.ArgumentParser):
+    """Wrong usage is a user's error like any other."""
+
+    def error(self, message: str) -> NoReturn:
+        raise Gen3DError(f"{message[:1].upper()}{message[1:]}.", f"See `{self.prog} --help`.", field="arguments")
+
+
+def parser() -> Parser:
+    top = Parser("gen3d", description="From posed views to meshes.", allow_abbrev=False)
+    top.add_argument("--version", action="version", version=f"gen3d {VERSION}")
+    commands = top.add_subparsers(required=True, metavar="COMMAND", parser_class=Parser)
+
+    def command(name: str, run: Callable[[argparse.Namespace], int], text: str) -> Parser:
+        made = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
+        made.add_argument("--json", action="store_true", help="print one JSON object at the end")
+        made.set_defaults(command=run)
+        return made
+
+    for kind, cls in settings.KINDS.items():
+        local = command(kind, run_here, HELP[kind])
+        local.set_defaults(kind=kind)
+        local.add_argument("--out", required=True, metavar="DIR", help="folder of the result; must not be there yet")
+        add_options(local, cls)
+    serve = command("serve", run_server, "run the backend that Blender talks to")
+    serve.add_argument("--runtime-file", type=Path, metavar="PATH", help="where to write address and token")
+    serve.add_argument("--host", default="127.0.0.1", help="address to listen on")
+    serve.add_argument("--port", type=int, default=0, help="0 lets the system choose")
+    serve.add_argument("--allow-remote", action="store_true", help="allow a host that other machines can reach")
+    jobs = command("jobs", run_jobs, "list, cancel or resume the backend's jobs")
+    jobs.add_argument("action", nargs="?", choices=("list", "cancel", "resume"), default="list")
+    jobs.add_argument("id", nargs="?", default="", help="a job's id, or the beginning of it")
+    command("doctor", run_doctor, "say what is missing on this machine")
+    return top
+
+
+def add_options(to: argparse.ArgumentParser, cls: type[Any], prefix: str = "") -> None:
+    """One option per setting, ``--mesh-level`` for one within another; the one without a default is positional.
+
+    Only what is given lands in the namespace, under the setting's path ("mesh.level").
+    """
+    hints = get_type_hints(cls)
+    for spec in fields(cls):
+        kind, path = hints[spec.name], prefix + spec.name
+        if is_dataclass(kind):
+            add_options(to, kind, f"{path}.")  # type: ignore[arg-type]
+            continue
+        text = spec.metadata["help"].replace("%", "%%")
+        if spec.default is MISSING:
+            to.add_argument(path, metavar=spec.name.upper(), help=text)
+            continue
+        values: dict[str, Any] = {"action": argparse.BooleanOptionalAction} if kind is bool else {"type": kind}
+        if kind is not bool:
+            values |= {"choices": spec.metadata["choices"], "metavar": spec.name.upper()}
+        if spec.metadata["choices"]:
+            values["metavar"] = "{" + ",".join(spec.metadata["choices"]) + "}"
+        shown = f"{text} (default: {spec.default!r})"
+        to.add_argument(option_name(path), dest=path, default=argparse.SUPPRESS, help=shown, **values)
+
+
+def option_name(path: str) -> str:
+    return "--" + path.replace(".", "-").replace("_", "-")
+
+
+def read_options(cls: type[Any], given: argparse.Namespace) -> Any:
+    """The checked settings. Paths become absolute. Raises Gen3DError naming the option."""
+    values = _values(cls, vars(given), "")
+    try:
+        return settings.parse(cls, values)
+    except Gen3DError as error:
+        if error.field is None:
+            raise
+        option = option_name(error.field.removeprefix("params."))
+        raise Gen3DError(error.cause.replace(error.field, option), error.next_step, field=error.field) from error
+
+
+def _values(cls: type[Any], given: dict[str, Any], prefix: str) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for spec in fields(cls):
+        kind, path = get_type_hints(cls)[spec.name], prefix + spec.name
+        if is_dataclass(kind):
+            values[spec.name] = _values(kind, given, f"{path}.")  # type: ignore[arg-type]
+        elif path in given:
+            is_path = spec.metadata["subtype"] == "path" and given[path]
+            values[spec.name] = str(Path(given[path]).expanduser().absolute()) if is_path else given[path]
+    return values
+
+
+# ------------------------------------------------------------------------------------------- nerf, remesh, render
+
+
+def run_here(given: argparse.Namespace) -> int:
+    """Runs a pipeline in this process. DIR.part takes its checkpoints, so that an interrupted run can go on."""
+    values, out = read_options(settings.KINDS[given.kind], given), Path(given.out).expanduser().absolute()
+    storage.refuse_filled(out)
+    from . import worker
+    from .driver import Stopped, drive, explain
+
+    work = out.with_name(out.name + ".part")
+    with workspace(work, given.kind, values), stop_signals() as stopping, progress_bar(stopping) as listener:
+        try:
+            with own_stdout():
+                content = drive(given.kind, worker.pipelines()[given.kind], values, work, out, listener)
+        except Stopped:
+            step = "The same command goes on." if storage.has_checkpoint(work) else "Nothing was left behind."
+            return fail(Gen3DError("Stopped by Ctrl-C.", step), given.json, STOPPED)
+        except Gen3DError:
+            raise
+        except Exception as error:
+            return fail(explain(error, given.kind, "the traceback above"), given.json, 1)
+    content = {**content, "folder": str(out)}
+    if given.json:
+        print(json.dumps(content))
+    else:
+        for name, value in {"result": str(out), **content.get("metrics", {})}.items():
+            if not isinstance(value, dict | list):
+                print(f"{name:<12} {value:.4g}" if isinstance(value, float) else f"{name:<12} {value}")
+    return 0
+
+
+@contextmanager
+def workspace(work: Path, kind: str, values: Any) -> Iterator[None]:
+    """The folder of an unfinished run. It stays only where it holds a checkpoint to go on from.
+
+    Raises Gen3DError when it belongs to a run with other settings, or to one that is still going.
+    """
+    missing = [folder for folder in (work, *work.parents) if not folder.exists()]
+    own = {"job.json", "worker.lock"}
+    if work.is_dir() and any(work.iterdir()) and not own & set(os.listdir(work)):
+        raise Gen3DError(f"{work} is in the way: its files are not ours.", "Choose another --out.", field="out")
+    with storage.disk_errors(work):
+        try:
+            work.mkdir(parents=True, exist_ok=True)
+        except (FileExistsError, NotADirectoryError):
+            cause = f"{work} cannot be made: a file is in the way."
+            raise Gen3DError(cause, "Choose another --out.", field="out") from None
+    lock = storage.FileLock(work / "worker.lock")
+    if not lock.acquire():
+        raise Gen3DError(f"Another run is writing to {work}.", "Wait for it, or choose another --out.", field="out")
+    try:
+        mine = {"kind": kind, "settings": json.loads(storage.to_json(asdict(values)))}
+        if storage.has_checkpoint(work) and storage.read_json(work / "job.json") != mine:
+            raise Gen3DError(
+                f"{work} holds an unfinished run with other settings.",
+                "Give the same settings to go on, delete it, or choose another --out.",
+                field="out",
+            )
+        storage.write_atomic(work / "job.json", storage.to_json(mine))
+        yield
+    finally:
+        lock.release()
+        if not storage.has_checkpoint(work):
+            shutil.rmtree(work, ignore_errors=True)
+            for folder in missing[1:]:
+                with suppress(OSError):  # the result may be in it
+                    folder.rmdir()
+
+
+@contextmanager
+def own_stdout() -> Iterator[None]:
+    """While it lasts, what libraries print to standard output, in Python or below, goes to standard error."""
+    sys.stdout.flush()
+    ours = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        yield
+    finally:
+        sys.stdout.flush()
+        os.dup2(ours, 1)
+        os.close(ours)
+
+
+@contextmanager
+def stop_signals() -> Iterator[Callable[[], bool]]:
+    """While it lasts, the first Ctrl-C asks to stop, and the second one stops."""
+    asked: list[int] = []
+
+    def handle(number: int, frame: object) -> None:
+        if asked:
+            raise KeyboardInterrupt
+        asked.append(number)
+        with suppress(OSError):
+            os.write(2, b"\ngen3d: stopping after this step; once more stops at once\n")
+
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: bool(asked)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def progress_bar(stopping: Callable[[], bool]) -> Iterator[Listener]:
+    """A bar over the whole job, on standard error."""
+    from tqdm import tqdm
+
+    from .driver import Listener
+
+    shape = "{desc:<9}{percentage:3.0f}% {bar} {elapsed} {postfix}"
+    pause = 0.2 if sys.stderr.isatty() else 10.0
+    with tqdm(total=1.0, file=sys.stderr, bar_format=shape, mininterval=pause, dynamic_ncols=True) as bar:
+
+        def report(progress: Progress) -> None:
+            bar.set_description_str(progress.phase, refresh=False)
+            facts = [f"step {progress.step}" + (f" of {progress.total}" if progress.total else "")]
+            if progress.loss is not None:
+                facts.append(f"loss {progress.loss:.4g}")
+            if progress.seconds_left is not None:
+                facts.append(f"{progress.seconds_left:.0f} s left")
+            bar.set_postfix_str(", ".join(facts), refresh=False)
+            bar.update(max(0.0, min(1.0, progress.fraction) - bar.n))
+
+        yield Listener(report, stopping=stopping)
+
+
+# -------------------------------------------------------------------------------------------- serve, jobs, doctor
+
+
+def run_server(given: argparse.Namespace) -> int:
+    import asyncio
+    import logging
+
+    from .server import serve
+
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+    asyncio.run(
+        serve(user_home(), given.host, given.runtime_file, port=given.port, allow_remote=given.allow_remote)
+    )  # fmt: skip
+    return 0
+
+
+def run_jobs(given: argparse.Namespace) -> int:
+    from .jobs import JobStore
+
+    store = JobStore(user_home())
+    if given.action == "list":
+        chosen = store.all()
+        content: Any = {"jobs": [as_row(store, job) for job in chosen]}
+    else:
+        job = find_job(store, given.id)
+        chosen = [cancel(store, job) if given.action == "cancel" else store.resume(job.id)]
+        content = as_row(store, chosen[0])
+        if chosen[0].state in ("queued", "running") and not storage.is_locked(store.home / "engine.lock"):
+            print("No backend is running; the next one that starts takes care of it.", file=sys.stderr)
+    if given.json:
+        print(json.dumps(content))
+        return 0
+    for job in chosen:
+        done = f"{(job.progress or {}).get('fraction') or 0:4.0%}" if job.state == "running" else "    "
+        print(f"{job.id}  {job.kind:<7} {job.state:<11} {done}  {(job.error or {}).get('cause', '')}".rstrip())
+    return 0
+
+
+def as_row(store: JobStore, job: Job) -> dict[str, Any]:
+    return {**asdict(job), "folder": str(store.folder(job.id))}
+
+
+def find_job(store: JobStore, beginning: str) -> Job:
+    found = [job for job in store.all() if beginning and job.id.startswith(beginning)]
+    if len(found) != 1:
+        cause = f"{'Several jobs begin' if found else 'No job begins'} with {beginning[:40]!r}."
+        raise Gen3DError(cause, "See `gen3d jobs` for the ids.", field="id")
+    return found[0]
+
+
+def cancel(store: JobStore, job: Job, seconds: float = 6.0) -> Job:
+    """Cancels through the backend that runs the job, or, where there is none any more, directly."""
+    import time
+
+    deadline = time.monotonic() + seconds
+    job = store.request_cancel(job.id)
+    while job.state == "running" and time.monotonic() < deadline:
+        if not storage.is_locked(store.home / "engine.lock"):
+            store.recover()
+        time.sleep(0.1)
+        job = store.get(job.id)
+    return job
+
+
+def run_doctor(given: argparse.Namespace) -> int:
+    from .doctor import examine
+
+    checks = examine(user_home())
+    healthy = all(check.state != "fault" for check in checks)
+    if given.json:
+        print(json.dumps({"ok": healthy, "checks": [asdict(check) for check in checks]}))
+    else:
+        for check in checks:
+            print(f"{check.state:<6} {check.name:<10} {check.text}")
+            if check.next_step:
+                print(f"{'':<17} → {check.next_step}")
+    return 0 if healthy else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
