@@ -127,6 +127,11 @@ class Engine:
             running = self._running[job.id] = Running()
             try:
                 await self._work(job, device, running)
+            except Exception as error:
+                log.exception("job %s could not be run", job.id)
+                cause = f"The backend could not run the job: {type(error).__name__}: {error}."
+                await self._record(job, "failed", error=_error(cause, "Try again; if that fails too, report it."))
+                self._tell(job.id)
             finally:
                 del self._running[job.id]
                 running.over.set()

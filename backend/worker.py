@@ -18,6 +18,7 @@ A worker that ends without one of the last four has crashed. Everything that lib
 
 from __future__ import annotations
 
+import ctypes
 import json
 import math
 import os
@@ -64,6 +65,7 @@ def main(
         print(json.dumps((devices or find_devices)()))
         return 0
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the engine, which then tells us
+    die_with_engine()
     channel = Channel.take()
     folder = Path(argument)
     lock = storage.FileLock(folder / "worker.lock")
@@ -100,6 +102,14 @@ def _work(folder: Path, table: Callable[[], Mapping[str, Run]], channel: Channel
         said = explain(error, kind, log)
         told = {"cause": said.cause, "next_step": said.next_step, "field": said.field, "log": str(log)}
         channel.send({"event": "interrupted" if said.field == storage.DISK_FULL else "failed", "error": told})
+
+
+def die_with_engine() -> None:
+    """Has Linux end this process when the engine is killed: libraries can keep every Python thread from running for
+    minutes, and with them the one that notices the end of standard input. PR_SET_PDEATHSIG of prctl(2).
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)
 
 
 @dataclass

@@ -6,7 +6,8 @@
     die          {step: times}: the process kills itself there
     error        {step: name of a builtin exception}, "enospc" for a full disk, "gen3d" for a user's error
     nan          {step: times}: the loss is not a number there
-    hang         step at which the pipeline sleeps for a minute, deaf to everything
+    sleep        step at which the pipeline sleeps for a minute
+    hang         the same, but no other thread of Python's runs meanwhile
     shape        length of the state: a checkpoint of another length cannot be resumed
 Every step is also written to trace.txt beside the result, so that a test sees which ones were repeated.
 """
@@ -14,6 +15,7 @@ Every step is also written to trace.txt beside the result, so that a test sees w
 from __future__ import annotations
 
 import builtins
+import ctypes
 import errno
 import json
 import math
@@ -100,8 +102,10 @@ def go_wrong(plan: dict[str, Any], step: int, work: Path) -> None:
         raise Gen3DError("The dataset is odd.", "Make it even.", field="dataset")
     if name is not None:
         raise getattr(builtins, name)("as planned")
-    if plan.get("hang") == step:
+    if plan.get("sleep") == step:
         time.sleep(60.0)
+    if plan.get("hang") == step:
+        ctypes.PyDLL(None).sleep(60)
     if step == 0:
         print("a library talks on standard output")
 

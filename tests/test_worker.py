@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Driving a pipeline: what checkpoints and previews may cost, and what a stop saves."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from backend import driver, storage, worker
+from backend.driver import Listener, Run, Stopped, drive
+from backend.pipelines.progress import Pipeline, Progress, Snapshot
+from backend.settings import KINDS, NerfSettings
+
+SETTINGS = NerfSettings(dataset="toy")
+
+
+def steady(seconds: float, checkpoint: float = 0.0, preview: float = 0.0) -> tuple[Run, dict[str, float]]:
+    """A pipeline of 2 ms steps whose checkpoints and previews take so long, and the time it spent on each."""
+    spent = {"checkpoint": 0.0, "preview": 0.0, "snapshots": 0, "previews": 0}
+
+    def snapshot() -> Snapshot:
+        time.sleep(checkpoint)
+        spent["checkpoint"] += checkpoint
+        spent["snapshots"] += 1
+        return Snapshot({"v": torch.zeros(1)}, {})
+
+    def picture() -> np.ndarray[tuple[int, int, int], np.dtype[np.uint8]]:
+        time.sleep(preview)
+        spent["preview"] += preview
+        spent["previews"] += 1
+        return np.zeros((2, 2, 3), np.uint8)
+
+    def run(settings: NerfSettings, out: Path, resume: Snapshot | None) -> Pipeline:
+        start, step = time.perf_counter(), 0
+        while time.perf_counter() - start < seconds:
+            time.sleep(0.002)
+            step += 1
+            yield Progress("train", step, 0, 0.5, preview=picture, snapshot=snapshot)
+        return {"steps": step}
+
+    return run, spent
+
+
+def go(run: Run, folder: Path, listener: Listener | None = None) -> dict[str, object]:
+    return drive("nerf", run, SETTINGS, folder, folder / "result", listener or Listener())
+
+
+def test_checkpoints_and_previews_keep_to_their_share_of_the_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(driver, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(driver, "PREVIEW_SECONDS", 0.0)
+    run, spent = steady(3.0, checkpoint=0.02, preview=0.02)
+    go(run, tmp_path, Listener(preview=lambda picture: None))
+    assert spent["snapshots"] >= 1 and spent["checkpoint"] <= 0.03 * 3.0 + 0.02
+    assert spent["previews"] >= 1 and spent["preview"] <= 0.04 * 3.0 + 0.02
+
+
+def test_previews_come_twice_a_second_and_none_where_nobody_looks(tmp_path: Path) -> None:
+    run, spent = steady(1.8)
+    go(run, tmp_path, Listener(preview=lambda picture: None))
+    assert 3 <= spent["previews"] <= 4 and spent["snapshots"] == 0  # a checkpoint every ten seconds
+    run, spent = steady(0.1)
+    (tmp_path / "other").mkdir()
+    go(run, tmp_path / "other")
+    assert spent["previews"] == 0
+
+
+def test_a_stop_saves_the_state_unless_that_takes_long(tmp_path: Path) -> None:
+    run, spent = steady(60.0)
+    with pytest.raises(Stopped):
+        go(run, tmp_path, Listener(stopping=lambda: True))
+    assert storage.has_checkpoint(tmp_path) and spent["snapshots"] == 1
+    attempt = driver._Attempt("nerf", run, SETTINGS, tmp_path, Listener(stopping=lambda: True))
+    attempt._checkpoints.cost = driver.LONG_CHECKPOINT
+    with pytest.raises(Stopped):
+        attempt.go(None)
+    assert spent["snapshots"] == 1
+
+
+def test_a_stopped_pipeline_is_closed(tmp_path: Path) -> None:
+    closed = []
+
+    def run(settings: NerfSettings, out: Path, resume: Snapshot | None) -> Pipeline:
+        try:
+            while True:
+                yield Progress("train", 0, 0, 0.0)
+        finally:
+            closed.append(True)
+
+    with pytest.raises(Stopped):
+        go(run, tmp_path, Listener(stopping=lambda: True))
+    assert closed == [True]
+
+
+def test_the_result_says_what_made_it_and_leftovers_of_a_crash_are_not_in_it(tmp_path: Path) -> None:
+    (tmp_path / "result.part").mkdir()
+    (tmp_path / "result.part" / "leftover").write_text("half")
+    run, _ = steady(0.01)
+    content = go(run, tmp_path)
+    assert content == storage.read_result(tmp_path / "result")
+    assert (content["format"], content["kind"], content["seed"], content["sha256"]) == (1, "nerf", 0, {})
+    assert content["settings"]["dataset"] == "toy"  # type: ignore[index]
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (MemoryError(), True),
+        (torch.OutOfMemoryError("CUDA out of memory."), True),
+        (RuntimeError("[enforce fail at alloc_cpu.cpp:117] DefaultCPUAllocator: can't allocate memory"), True),
+        (RuntimeError("shape mismatch"), False),
+        (ValueError("out of memory"), False),
+    ],
+)
+def test_running_out_of_memory_is_recognised(error: Exception, expected: bool) -> None:
+    assert driver.is_out_of_memory(error) is expected
+
+
+def test_torch_really_says_it_that_way() -> None:
+    with pytest.raises(RuntimeError) as caught:
+        torch.empty(2**60)
+    assert driver.is_out_of_memory(caught.value)
+
+
+def test_devices_are_described(capfd: pytest.CaptureFixture[str]) -> None:
+    assert worker.main(["--devices"]) == 0
+    devices = json.loads(capfd.readouterr().out)
+    assert devices[-1]["id"] == devices[-1]["type"] == "cpu" and devices[-1]["memory"] > 2**20
+    assert all(set(device) == {"id", "type", "name", "memory"} for device in devices)
+
+
+def test_every_kind_of_job_has_its_pipeline() -> None:
+    pytest.importorskip("backend.pipelines.nerf")
+    table: dict[str, Callable[..., object]] = dict(worker.pipelines())
+    assert set(table) == set(KINDS)
