@@ -21,7 +21,8 @@ from .posed_images import PosedImages
 SILHOUETTE_SIDE = 256
 TRANSPARENT = 0.005  # alpha below this is none: lossy alpha flickers by one level of 255
 MARGIN = 1.5  # reduced pixels: half a diagonal of the pixel that is asked, half a diagonal of the nearest one
-SEEN_AT_LEAST, SEEN_WELL = 0.2, 0.3  # shares of the best-seen cell's views
+SEEN_AT_LEAST, SEEN_FAIRLY, SEEN_WELL = 0.2, 0.3, 0.6  # shares of the best-seen cell's views
+LARGE = 0.1  # of the largest part's volume
 WRONG_SHARE, MAX_WRONG = 0.06, 2
 COARSEST_GRID = 32
 DISTORTED_FOOTPRINT = 1.2
@@ -98,9 +99,9 @@ def carve(
     Cell (i, j, k) is the cube of side ``cell`` whose lowest corner is ``low`` + cell * (i, j, k), all in box
     coordinates. Coarser grids are carved first and only what remains is looked at closely.
 
-    Of what no more views than may be wrong find empty, those parts are kept that hang together with a cell in sight
-    of at least 30 % as many views as the best-seen one. That drops what lies close in front of single cameras, where
-    next to no view can speak, and keeps what sticks out of many pictures.
+    Loose parts of what remains are kept if some of their cells are in sight of at least 60 % as many views as the
+    best-seen cell, or of 30 % if the part is large. That drops what lies in front of single cameras, where next to
+    no view can speak, and keeps what sticks out of many pictures.
     """
     steps = 0
     while max(shape) >> steps > COARSEST_GRID:
@@ -123,8 +124,11 @@ def _well_seen_parts(index: NDArray[np.int64], seen: NDArray[np.int32], shape: S
     kept[tuple(index.T)] = True
     parts, count = label(kept, np.ones((3, 3, 3)))
     part = parts[tuple(index.T)]
-    good = np.zeros(count + 1, np.bool_)
-    good[part[seen >= SEEN_WELL * seen.max(initial=0)]] = True
+    best = np.zeros(count + 1, np.int32)
+    np.maximum.at(best, part, seen)
+    volume = np.bincount(part, minlength=count + 1)
+    large = volume >= LARGE * volume.max()
+    good = best >= np.where(large, SEEN_FAIRLY, SEEN_WELL) * best.max()
     kept[tuple(index[~good[part]].T)] = False
     return kept
 

@@ -13,7 +13,7 @@ from .posed_images import PosedImages
 
 PAD = 0.04
 GRID = 96
-PASSES = 3
+PASSES = 8
 TRANSPARENT_SHARE = 0.05
 OUTWARD_ROOM = 2.0
 
@@ -70,7 +70,14 @@ def _is_object(images: PosedImages) -> bool:
 def _around_object(views: list[Silhouette]) -> NDArray[np.float64]:
     """The box of the visual hull, found in a grid that starts beyond the cameras and is drawn closer each time."""
     positions = np.stack([view.camera_to_world[:3, 3] for view in views])
-    focus = _nearest_to_rays(positions, np.stack([_ray_to_centroid(view) for view in views]))
+    rays = np.stack([_ray_to_centroid(view) for view in views])
+    focus = _nearest_to_rays(positions, rays)
+    if not _in_front(focus, positions, rays):
+        raise Gen3DError(
+            "Most cameras look away from the point that their views have in common.",
+            "Give camera-to-world poses in the OpenGL convention: the camera looks down -z, +y is up.",
+            field="frames[0].transform_matrix",
+        )
     reach = 1.25 * float(np.quantile(np.linalg.norm(positions - focus, axis=1), 0.9))
     grid_to_world = np.asarray(np.linalg.inv(_similarity(focus, reach)), np.float64)
     low, high = -np.ones(3), np.ones(3)
@@ -84,7 +91,10 @@ def _around_object(views: list[Silhouette]) -> NDArray[np.float64]:
                 "Check that the camera poses belong to these pictures, in the OpenGL convention.",
                 field="frames[0].transform_matrix",
             )
+        before = (high - low).max()
         low, high = low + index.min(axis=0) * cell, low + (index.max(axis=0) + 1) * cell
+        if (high - low).max() > 0.99 * before:
+            break
     half = (high - low).max() / 2 * (1.0 + PAD)
     return _similarity(focus + reach * (low + high) / 2, reach * half)
 
@@ -94,9 +104,9 @@ def _around_focus(images: PosedImages) -> NDArray[np.float64]:
     poses = images.camera_to_world[images.splits["train"]]
     positions, forward = poses[:, :3, 3], -poses[:, :3, 2]
     focus = _nearest_to_rays(positions, forward)
-    if np.median(((focus - positions) * forward).sum(axis=1)) > 0:
+    if _in_front(focus, positions, forward):
         return _similarity(focus, float(np.median(np.linalg.norm(focus - positions, axis=1))))
-    middle = np.median(positions, axis=0)
+    middle = positions.mean(axis=0)
     return _similarity(middle, OUTWARD_ROOM * float(np.linalg.norm(positions - middle, axis=1).max()))
 
 
@@ -139,6 +149,10 @@ def _nearest_to_rays(origins: NDArray[np.float64], directions: NDArray[np.float6
         distance = np.linalg.norm(np.einsum("nij,nj->ni", across, point - origins), axis=1)
         weights = 1.0 / np.maximum(distance, 1e-3 * spread)
     return point
+
+
+def _in_front(point: NDArray[np.float64], origins: NDArray[np.float64], directions: NDArray[np.float64]) -> bool:
+    return float(np.median(((point - origins) * directions).sum(axis=1))) > 0.0
 
 
 def _similarity(centre: NDArray[np.float64], half: float) -> NDArray[np.float64]:

@@ -38,19 +38,20 @@ class Header:
 def header(path: Path, field: str, place: Place) -> Header:
     """Reads the size and kind of a picture without decoding it. Raises Gen3DError if it is not one we can read."""
     try:
-        size = path.stat().st_size
         with path.open("rb") as file:
             deep = png16.is_png16(file.read(26))
         with Image.open(path, formats=FORMATS) as image:
-            orientation = 1 if deep else int(image.getexif().get(ORIENTATION, 1))
-            result = Header(image.width, image.height, orientation, image.mode, deep)
+            if image.width * image.height > MAX_PIXELS or path.stat().st_size > MAX_FILE_BYTES:
+                raise Image.DecompressionBombError
+            # Asked for its EXIF data, a PNG is decoded; cameras do not write PNG.
+            orientation = 1 if image.format == "PNG" else int(image.getexif().get(ORIENTATION, 1))
+            return Header(image.width, image.height, orientation, image.mode, deep)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise _too_large(path, field, place) from None
+        raise place.error(
+            field, f"({path.name}) has more than {MAX_PIXELS / 1e6:.0f} million pixels", "Scale the picture down."
+        ) from None
     except Exception as error:  # Pillow raises whatever its parsers stumble upon
         raise _unreadable(path, field, place, error) from None
-    if result.width * result.height > MAX_PIXELS or size > MAX_FILE_BYTES:
-        raise _too_large(path, field, place)
-    return result
 
 
 def decode(path: Path, place: Place, *, deep: bool, upright: bool) -> NDArray[np.uint8] | NDArray[np.uint16]:
@@ -92,12 +93,6 @@ def decode_mask(path: Path, place: Place, width: int, height: int) -> NDArray[np
     values = np.array(grey)
     trusted: NDArray[np.bool_] = values > values.max() / 2
     return trusted
-
-
-def _too_large(path: Path, field: str, place: Place) -> Exception:
-    return place.error(
-        field, f"({path.name}) has more than {MAX_PIXELS / 1e6:.0f} million pixels", "Scale the picture down."
-    )
 
 
 def _unreadable(path: Path, field: str, place: Place, error: Exception) -> Exception:

@@ -125,7 +125,7 @@ def _read_file(file: Path, split: str | None) -> tuple[list[Frame], NDArray[np.f
         own = _lens(entry, place)
         kept = {k: v for k, v in shared.items() if k not in FOCAL_FIELDS or not own.keys() & set(FOCAL_FIELDS)}
         path = entry.get("file_path")
-        member = split if members is None else members.get(_plain(path) if isinstance(path, str) else "", "")
+        member = split if members is None else members.get(_plain(str(path)), members[""])
         frames.append(Frame(place, path, entry.get("mask_path"), kept | own, member))
         matrices.append(validate.matrix(entry.get("transform_matrix"), "transform_matrix", place))
     poses, notes = _original_world(content, np.stack(matrices), [f.place for f in frames], top)
@@ -173,7 +173,7 @@ def _plain(path: str) -> str:
 
 
 def _split_lists(content: dict[str, Any], top: Place) -> dict[str, str] | None:
-    """Which split each listed path belongs to ("" is for the unlisted), or None if there are no lists.
+    """Which split each listed path belongs to, under "" that of the unlisted ("": none); None if there are no lists.
 
     A picture in several lists goes to the last of train, val, test, so that none is trained on and tested too.
     """
@@ -186,8 +186,7 @@ def _split_lists(content: dict[str, Any], top: Place) -> dict[str, str] | None:
         members |= {_plain(path): split for path in paths}
     if not members:
         return None
-    if "train" not in members.values():
-        members[""] = "train"
+    members[""] = "" if "train" in members.values() else "train"
     return members
 
 
