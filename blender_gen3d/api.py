@@ -32,8 +32,9 @@ from .client import Client
 from .preferences import backend_places
 
 Gen3DError = errors.Gen3DError
+JobRow = protocol.JobRow
 
-__all__ = ["Captured", "Gen3DError", "capture", "import_result", "train"]
+__all__ = ["Captured", "Gen3DError", "JobRow", "capture", "import_result", "train"]
 
 
 def capture(
