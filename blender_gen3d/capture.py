@@ -150,6 +150,9 @@ def _render(responsive: bool) -> Iterator[None]:
     def cancelled(*_: object) -> None:
         ended.append("cancelled")
 
+    shown = bpy.context.preferences.view
+    before = shown.render_display_type
+    shown.render_display_type = "NONE"  # no window for each view
     bpy.app.handlers.render_complete.append(completed)
     bpy.app.handlers.render_cancel.append(cancelled)
     try:
@@ -157,6 +160,7 @@ def _render(responsive: bool) -> Iterator[None]:
         while not ended or bpy.app.is_job_running("RENDER"):
             yield
     finally:
+        shown.render_display_type = before
         bpy.app.handlers.render_complete.remove(completed)
         bpy.app.handlers.render_cancel.remove(cancelled)
     if "cancelled" in ended:

@@ -72,7 +72,7 @@ def _watch(scene: bpy.types.Scene, state: SceneState) -> None:
     for struct in (picture.view_settings, picture.display_settings):
         state.watch(struct)
     if hasattr(scene, "cycles"):
-        state.watch(scene.cycles)
+        state.watch(scene.cycles, "samples", "time_limit", "use_denoising", "seed")
     state.watch(scene, "camera")
     for marker in scene.timeline_markers:
         state.watch(marker, "camera")

@@ -80,7 +80,9 @@ class _Builder:
         made = bmesh.ops.create_cube(self.mesh, size=1.0, matrix=matrix)
         self.paint([*{face for vert in made["verts"] for face in vert.link_faces}], color, False)
 
-    def ball(self, color: Color, center: Sequence[float], size: Sequence[float], detail: int = 3) -> list[bmesh.types.BMVert]:
+    def ball(
+        self, color: Color, center: Sequence[float], size: Sequence[float], detail: int = 3
+    ) -> list[bmesh.types.BMVert]:
         matrix = Matrix.LocRotScale(Vector(center), None, Vector(size))
         made = bmesh.ops.create_icosphere(self.mesh, subdivisions=detail, radius=1.0, matrix=matrix)
         self.paint([*{face for vert in made["verts"] for face in vert.link_faces}], color, True)
@@ -100,7 +102,9 @@ class _Builder:
                 row.append(self.mesh.verts.new(point))
             rows.append(row)
         faces = [
-            self.mesh.faces.new((rows[i][j], rows[i - around + 1][j], rows[i - around + 1][j - sides + 1], rows[i][j - sides + 1]))
+            self.mesh.faces.new(
+                (rows[i][j], rows[i - around + 1][j], rows[i - around + 1][j - sides + 1], rows[i][j - sides + 1])
+            )
             for i in range(around)
             for j in range(sides)
         ]

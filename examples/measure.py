@@ -66,4 +66,6 @@ class _Surface:
         """Whether some straight line leads from the point to the outside."""
         ways = np.random.default_rng(1).normal(size=(RAYS, 3))
         ways /= np.linalg.norm(ways, axis=1, keepdims=True)
-        return any(self.tree.ray_cast(Vector(point + 1e-4 * self.diagonal * way), Vector(way))[0] is None for way in ways)
+        return any(
+            self.tree.ray_cast(Vector(point + 1e-4 * self.diagonal * way), Vector(way))[0] is None for way in ways
+        )
