@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from .bridge import errors, settings
 
 option = settings.option
+SPHERE_SIZE = 400  # pixels each way, unless told: what small objects need, and minutes instead of hours
+_SIZE = f"0 means {SPHERE_SIZE} for cameras on a sphere, else the scene's resolution"
 
 
 @dataclass(frozen=True)
@@ -37,8 +39,8 @@ class CaptureSettings:
     upper_half: bool = option(False, help="no camera below the horizon, as for objects that stand on the ground")
     seed: int = option(0, low=0, high=settings.SEED_MAX, help="same seed: same cameras on the sphere, same noise")
     step: int = option(1, low=1, high=10_000, help="along an animation, every how many frames a view is rendered")
-    width: int = option(0, low=0, high=16_384, help="picture width in pixels; 0 takes the scene's resolution")
-    height: int = option(0, low=0, high=16_384, help="picture height in pixels; 0 takes the scene's resolution")
+    width: int = option(0, low=0, high=16_384, help=f"picture width in pixels; {_SIZE}")
+    height: int = option(0, low=0, high=16_384, help=f"picture height in pixels; {_SIZE}")
     engine: str = option(
         "cycles", choices=("cycles", "scene"), help="render with Cycles, or with the engine the scene is set to"
     )

@@ -10,7 +10,7 @@ import bpy
 
 from . import capture_passes
 from .bridge import errors
-from .capture_settings import CaptureSettings
+from .capture_settings import SPHERE_SIZE, CaptureSettings
 from .scene_objects import hide_others
 from .scene_state import SceneState
 
@@ -94,6 +94,8 @@ def _set_up(scene: bpy.types.Scene, plan: CaptureSettings) -> None:
         scene.cycles.time_limit = 0.0
         scene.cycles.use_denoising = plan.denoise
     width, height = plan.width, plan.height
+    if not width and plan.mode == "sphere":
+        width = height = SPHERE_SIZE
     if width:
         render.pixel_aspect_x = render.pixel_aspect_y = 1.0
     else:

@@ -220,3 +220,11 @@ def test_seats_are_kept_apart_and_freed_by_death(tmp_path: Path) -> None:
     assert died.stdout.split() == ["blender-1"], died.stderr
     second.leave()
     assert seat.Seat(tmp_path).name == "blender-1"
+
+
+def test_training_without_a_backend_says_so(tmp_path: Path) -> None:
+    api = addon.module("api")
+    with pytest.raises(bridge.errors.Gen3DError, match="There is no Python at") as caught:
+        api.train(tmp_path, home=tmp_path / "home", python=str(tmp_path / "nothing"))
+    assert caught.value.next_step
+    assert not [thread.name for thread in threading.enumerate() if thread.name.startswith("gen3d")]
