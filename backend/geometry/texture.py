@@ -3,9 +3,9 @@
 
 from __future__ import annotations
 
-import io
 import subprocess
 import sys
+import tempfile
 from collections.abc import Generator
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from ..errors import Gen3DError
 from .mesh import Colour, Mesh, vertex_normals
 
-GUTTER = 2.0  # texels around each chart that take the colour of its nearest point; half of what xatlas leaves free
+GUTTER = 2.0  # texels around each chart that take the colour of the nearest point of any chart
 CHUNK = 1 << 17  # points per call of the colour function
 POLL = 0.1  # seconds between two looks at the atlas process
 
@@ -80,37 +80,39 @@ def _unwrapped(
     mesh: Mesh, size: int
 ) -> Generator[float, None, tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.float32]]]:
     """See ``atlas.unwrap``, in a child process that does not outlive this generator."""
-    work = io.BytesIO()
-    np.savez(work, vertices=mesh.vertices, faces=mesh.faces, size=size)
-    with subprocess.Popen(
-        [sys.executable, "-P", str(Path(__file__).with_name("atlas.py"))],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
-    ) as process:
+    with tempfile.TemporaryFile() as work, tempfile.TemporaryFile() as answer, tempfile.TemporaryFile() as complaint:
+        np.savez(work, vertices=mesh.vertices, faces=mesh.faces, size=size)
+        work.seek(0)
+        process = subprocess.Popen(
+            [sys.executable, "-P", str(Path(__file__).with_name("atlas.py"))],
+            stdin=work,  # files, not pipes: nobody waits for the other side
+            stdout=answer,
+            stderr=complaint,
+            creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
+        )
+        share = 0.0
         try:
-            share = 0.0
-            given: bytes | None = work.getvalue()
             while True:
                 try:
-                    answer, complaint = process.communicate(given, timeout=POLL)
+                    process.wait(POLL)
                     break
                 except subprocess.TimeoutExpired:
-                    given = None  # the first call has taken it
                     share += (0.5 - share) * POLL / 20  # how far xatlas is, it does not say
                     yield share
         finally:
             process.kill()
-    if process.returncode != 0:
-        last = complaint.decode(errors="replace").strip().splitlines()[-1:]
-        raise Gen3DError(
-            f"The UV atlas could not be made: {' '.join(last) or f'xatlas ended with code {process.returncode}'}.",
-            "Lower mesh.faces, or set mesh.texture to 0 for vertex colours.",
-            field="mesh.texture",
-        )
-    with np.load(io.BytesIO(answer), allow_pickle=False) as made:
-        return made["corner"], made["faces"], made["uvs"]
+            process.wait()
+        if process.returncode != 0:
+            complaint.seek(0)
+            last = complaint.read().decode(errors="replace").strip().splitlines()[-1:]
+            raise Gen3DError(
+                f"The UV atlas could not be made: {' '.join(last) or f'xatlas ended with code {process.returncode}'}.",
+                "Lower mesh.faces, or set mesh.texture to 0 for vertex colours.",
+                field="mesh.texture",
+            )
+        answer.seek(0)
+        with np.load(answer, allow_pickle=False) as made:
+            return made["corner"], made["faces"], made["uvs"]
 
 
 @njit(cache=True, nogil=True)

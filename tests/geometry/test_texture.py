@@ -181,6 +181,15 @@ def test_abandoning_the_bake_ends_the_atlas_process_at_once(monkeypatch: pytest.
     assert started[0].poll() is not None
 
 
+def test_an_atlas_process_that_starts_slowly_gets_all_of_its_mesh(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(texture, "POLL", 0.001)  # looked at many times before it has begun to read
+    mesh = decimate(bumpy(), 8000)
+    assert mesh.vertices.nbytes + mesh.faces.nbytes > 1 << 16  # more than a pipe holds
+    result, shares = finish(texture.bake(mesh, colour, 64))
+    assert len(shares) > 20
+    assert len(result.faces) == len(mesh.faces)
+
+
 def test_a_failing_atlas_is_said() -> None:
     mesh = Mesh(np.zeros((3, 3), dtype=np.float32), np.array([[0, 1, 7]], dtype=np.int32))
     with pytest.raises(Gen3DError, match="UV atlas could not be made") as caught:
