@@ -68,12 +68,15 @@ class Door(ServerConnection):
             super().data_received(data)
 
 
-def judge(request: Request, ours: Runtime) -> tuple[HTTPStatus, str] | None:
-    """Why a request must not be upgraded, or None. Browsers send Origin, rebound names show in Host."""
+def judge(request: Request, ours: Runtime, anywhere: bool = False) -> tuple[HTTPStatus, str] | None:
+    """Why a request must not be upgraded, or None. Browsers send Origin, rebound names show in Host.
+
+    ``anywhere``: listening on all addresses of this machine, so that Host may be any of them, but still never a name.
+    """
     headers = request.headers
     if "Origin" in headers:
         return HTTPStatus.FORBIDDEN, "Web pages may not connect.\n"
-    if not _is_host(headers.get_all("Host"), ours):
+    if not _is_host(headers.get_all("Host"), ours, anywhere):
         return HTTPStatus.FORBIDDEN, "Wrong Host header.\n"
     given = headers.get_all("Authorization")
     if len(given) != 1 or not hmac.compare_digest(given[0].encode(), f"Bearer {ours.token}".encode()):
@@ -83,12 +86,10 @@ def judge(request: Request, ours: Runtime) -> tuple[HTTPStatus, str] | None:
     return None
 
 
-def _is_host(given: list[str], ours: Runtime) -> bool:
-    if len(given) != 1:
-        return False
-    if not ipaddress.ip_address(ours.host).is_unspecified:
-        return given[0] == ours.authority
-    host, _, port = given[0].rpartition(":")  # bound to every address: any of them, but never a name
+def _is_host(given: list[str], ours: Runtime, anywhere: bool) -> bool:
+    if len(given) != 1 or not anywhere:
+        return given == [ours.authority]
+    host, _, port = given[0].rpartition(":")
     with contextlib.suppress(ValueError):
         return port == str(ours.port) and bool(ipaddress.ip_address(host.strip("[]")))
     return False
@@ -144,8 +145,9 @@ async def _serve(hub: Hub, host: str, port: int, path: Path) -> None:
         finally:
             runtime.remove(path, ours)
             stopped.cancel()
-            engine.cancel()  # the workers write what they have, and the clients still hear of it
-            await asyncio.wait((engine,))
+            while not engine.done():  # the workers write what they have, and the clients still hear of it
+                engine.cancel()  # may have to be said again: asyncio.wait_for of Python 3.11 can lose it
+                await asyncio.wait((engine,), timeout=10.0)
     if not engine.cancelled():
         engine.result()
     log.info("stopped")
@@ -154,9 +156,10 @@ async def _serve(hub: Hub, host: str, port: int, path: Path) -> None:
 @contextlib.asynccontextmanager
 async def _listen(hub: Hub, host: str, port: int) -> AsyncIterator[Runtime]:
     ours: Runtime
+    address = ipaddress.ip_address(host)
 
     def check(socket: ServerConnection, request: Request) -> Response | None:
-        refusal = judge(request, ours)
+        refusal = judge(request, ours, address.is_unspecified)
         return None if refusal is None else socket.respond(*refusal)
 
     def prove(socket: ServerConnection, request: Request, response: Response) -> None:
@@ -176,6 +179,8 @@ async def _listen(hub: Hub, host: str, port: int) -> AsyncIterator[Runtime]:
         raise Gen3DError(
             f"Cannot listen on {host}, port {port}: {error.strerror}.", "Choose another port.", field="host"
         ) from error
+    if address.is_unspecified:  # what clients on this machine shall connect to
+        host = "127.0.0.1" if address.version == 4 else "::1"
     ours = Runtime(host, server.sockets[0].getsockname()[1], os.getpid())
     async with server:
         await server.start_serving()

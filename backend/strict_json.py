@@ -78,7 +78,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _whole(digits: str) -> int:
-    if len(digits) > MAX_DIGITS:
+    if len(digits.lstrip("-")) > MAX_DIGITS:
         fail(f"A whole number has {len(digits)} digits.", "Use at most 64 bits.", "frame", code="malformed")
     return int(digits)
 

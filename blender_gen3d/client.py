@@ -286,12 +286,15 @@ class Client:
 
     def _answered(self, event: protocol.Accepted | protocol.Refused) -> None:
         request = event.request or ""
+        if isinstance(event, protocol.Refused):
+            self._refused[request] = event
+        self._settle(request, event)
+
+    def _settle(self, request: str, answer: protocol.Accepted | protocol.Refused | Fetched) -> None:
+        self._tell("answer", request, answer)
         with self._changed:
             self._pending.pop(request, None)
             self._targets.pop(request, None)
-            if isinstance(event, protocol.Refused):
-                self._refused[request] = event
-        self._tell("answer", request, event)
 
     def _store(self, chunk: protocol.Chunk) -> None:
         target = self._targets.get(chunk.request)
@@ -303,10 +306,7 @@ class Client:
         except OSError as error:
             cause = f"{target} cannot be written: {error.strerror or error}."
             return self._answered(protocol.Refused(chunk.request, "invalid", cause, "Fetch it again."))
-        with self._changed:
-            self._pending.pop(chunk.request, None)
-            self._targets.pop(chunk.request, None)
-        self._tell("answer", chunk.request, Fetched(chunk.request, target))
+        self._settle(chunk.request, Fetched(chunk.request, target))
 
     def _tell_link(self, link: Link) -> None:
         self._link = link

@@ -92,8 +92,9 @@ class Talk:
         self.rows: dict[str, protocol.JobRow] = {}
         if name != "":
             self.say(protocol.Hello(name or f"tester-{os.urandom(6).hex()}"))
-            self.welcome = self.hear()
-            assert isinstance(self.welcome, protocol.Welcome)
+            welcome = self.hear()
+            assert isinstance(welcome, protocol.Welcome)
+            self.welcome = welcome
 
     def say(self, message: protocol.Message | str | bytes) -> None:
         self.connection.send(protocol.encode(message) if isinstance(message, protocol.Message) else message)

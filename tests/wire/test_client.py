@@ -170,8 +170,8 @@ def test_files_are_fetched_whole(own_backend: Backend, client: Client, tmp_path:
     row = client.submit_and_wait("nerf", {"dataset": "x", "seconds": 0.0, "steps": 2**22})
     target = tmp_path / "mesh.bin"
     request = client.fetch(row.id, "mesh.bin", target)
-    news: list[Any] = []
-    eventually(lambda: news.extend(client.poll()) or Fetched(request, target) in news)
+    eventually(partial(client.answered, request))
+    assert Fetched(request, target) in client.poll(1000)
     assert target.read_bytes() == bytes(range(256)) * (2**22 // 256)
     assert sorted(path.name for path in tmp_path.iterdir() if path.is_file()) == ["home.log", "mesh.bin"]
     for name, place in (("nothing", target), ("mesh.bin", tmp_path / "no" / "folder")):

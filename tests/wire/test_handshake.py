@@ -11,12 +11,16 @@ import stat
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
+from websockets.datastructures import Headers
+from websockets.http11 import Request
 
 from backend.errors import Gen3DError
 from backend.home import runtime_file
-from backend.server import require_local, serve
+from backend.runtime import Runtime
+from backend.server import judge, require_local, serve
 
 from .conftest import Backend, Talk, read_all
 
@@ -97,8 +101,8 @@ def test_what_a_browser_page_can_send_has_no_effect(backend: Backend) -> None:
     with backend.open() as connection:
         before = Talk(connection).welcome.seq
     form = "kind=nerf&params=x"
-    kinds = {"Content-Type": "application/x-www-form-urlencoded", "Content-Length": str(len(form))}
-    plain = {"Upgrade": None, "Connection": None, "Authorization": None}
+    kinds: dict[str, Any] = {"Content-Type": "application/x-www-form-urlencoded", "Content-Length": str(len(form))}
+    plain: dict[str, Any] = {"Upgrade": None, "Connection": None, "Authorization": None}
     strangers = [
         request(backend, method="POST", body=form, Origin="http://evil.com", **kinds, **plain),
         request(backend, method="POST", body=form, **kinds, **plain),
@@ -144,14 +148,14 @@ def test_strangers_are_cut_and_cost_no_memory(backend: Backend) -> None:
 def test_two_hundred_slow_sockets_are_cut_at_the_deadline(backend: Backend) -> None:
     before = backend.memory()
     begun = time.monotonic()
-    wires = [socket.create_connection((backend.where.host, backend.where.port), 6) for _ in range(200)]
+    wires = [socket.create_connection((backend.where.host, backend.where.port), 9) for _ in range(200)]
     for wire in wires:
         wire.sendall(b"G")
     assert served(backend) < 1.0
     for wire in wires:
         assert read_all(wire) == b""
         wire.close()
-    assert 3.0 < time.monotonic() - begun < 5.5
+    assert 3.0 < time.monotonic() - begun < 7.0
     assert backend.memory() - before < 10 * 2**20
 
 
@@ -198,6 +202,16 @@ def test_with_the_wish_they_are_allowed() -> None:
     require_local("0.0.0.0", allow_remote=True)
     require_local("127.0.0.1", allow_remote=False)
     require_local("::1", allow_remote=False)
+
+
+def test_bound_to_all_addresses_any_of_them_will_do_but_no_name() -> None:
+    ours = Runtime("127.0.0.1", 4711, 1)
+    token = {"Authorization": f"Bearer {ours.token}"}
+    for host in ("127.0.0.1:4711", "192.168.1.5:4711", "[::1]:4711"):
+        assert judge(Request("/", Headers(token, Host=host)), ours, anywhere=True) is None
+    for host in ("evil.com:4711", "localhost:4711", "192.168.1.5", "192.168.1.5:4712", "127.0.0.1.:4711", "", ":4711"):
+        refused = judge(Request("/", Headers(token, Host=host)), ours, anywhere=True)
+        assert refused is not None and refused[0] == 403
 
 
 def test_the_token_is_nowhere_but_in_its_file(own_backend: Backend) -> None:

@@ -75,7 +75,7 @@ def test_two_processes_at_once_start_one_that_outlives_them(place: Path) -> None
         "launcher.BACKEND_ROOT = Path(sys.argv[2])\n"
         "print(launcher.ensure(Path(sys.argv[1])).pid)"
     )
-    command = [sys.executable, "-c", code, str(place), str(launcher.BACKEND_ROOT)]
+    command = [sys.executable, "-c", code, str(place), str(place.parent / "code")]
     both = [subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) for _ in range(2)]
     pids = {process.communicate(timeout=60)[0].strip() for process in both}
     where = launcher.attach(place)
@@ -103,13 +103,17 @@ def test_its_environment_is_its_own(place: Path, tmp_path: Path, monkeypatch: py
     where = launcher.ensure(place)
     environment = Path(f"/proc/{where.pid}/environ").read_bytes().split(b"\0")
     ours = dict(entry.split(b"=", 1) for entry in environment if entry)
-    assert ours[b"PYTHONPATH"].decode() == str(launcher.BACKEND_ROOT) and ours[b"GEN3D_HOME"].decode() == str(place)
+    assert ours[b"PYTHONPATH"].decode() == str(place.parent / "code") and ours[b"GEN3D_HOME"].decode() == str(place)
     assert not {b"PYTHONHOME", b"PYTHONSTARTUP", b"CONDA_PREFIX", b"VIRTUAL_ENV"} & ours.keys()
     assert where.token not in Path(f"/proc/{where.pid}/cmdline").read_text()
 
 
-def test_a_backend_that_dies_at_its_start_leaves_its_last_words(place: Path, tmp_path: Path) -> None:
-    launcher.BACKEND_ROOT = toy_backend(tmp_path / "broken", "raise SystemExit('torch is missing')")
+def test_a_backend_that_dies_at_its_start_leaves_its_last_words(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        launcher, "BACKEND_ROOT", toy_backend(tmp_path / "broken", "raise SystemExit('torch is missing')")
+    )
     begun = time.monotonic()
     with pytest.raises(errors.Gen3DError) as caught:
         launcher.ensure(place)
@@ -117,8 +121,8 @@ def test_a_backend_that_dies_at_its_start_leaves_its_last_words(place: Path, tmp
     assert time.monotonic() - begun < 5
 
 
-def test_waiting_can_be_given_up(place: Path, tmp_path: Path) -> None:
-    launcher.BACKEND_ROOT = toy_backend(tmp_path / "asleep", "import time; time.sleep(3)")
+def test_waiting_can_be_given_up(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(launcher, "BACKEND_ROOT", toy_backend(tmp_path / "asleep", "import time; time.sleep(3)"))
     stop = threading.Event()
     threading.Timer(0.3, stop.set).start()
     begun = time.monotonic()

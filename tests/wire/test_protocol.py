@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from backend import protocol, strict_json
 from backend.errors import Gen3DError
-from backend.protocol import ProtocolError, decode_event, decode_request, encode
+from backend.protocol import decode_event, decode_request, encode
+from backend.strict_json import ProtocolError
 
 ids = st.from_regex(r"[A-Za-z0-9_.:-]{1,100}", fullmatch=True)
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=80)
