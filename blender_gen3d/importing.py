@@ -49,7 +49,7 @@ def import_result(folder: Path, *, name: str = "", job: str = "") -> Imported:
             "The result holds no surface: nowhere is the field dense enough.",
             "Make the mesh again at a lower level, or train longer.",
         )
-    title = name or f"{folder.name} {facts.get('kind', '')}".strip()
+    title = name or "Gen3D result"
     item = bpy.data.objects.new(title, build_mesh(mesh, title))
     item.matrix_world = Matrix(matrix.tolist())
     _describe(item, folder, facts, job)
