@@ -10,7 +10,7 @@ import random
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -56,14 +56,14 @@ async def ended(store: JobStore, job: Job, seconds: float = 30.0) -> Job:
     return store.get(job.id)
 
 
-def backend_process(home: Path) -> subprocess.Popen[bytes]:
-    """A process with an engine, to be killed. It runs whatever is in the store of ``home``."""
+def backend_process(home: Path, worker: Sequence[str] = TOY) -> subprocess.Popen[bytes]:
+    """A process with an engine, to be killed. It runs whatever is in the store of ``home``; no ``worker``: the real."""
     code = (
         "import asyncio, sys; from pathlib import Path; from backend.engine import Engine;"
         "from backend.jobs import JobStore;"
-        "asyncio.run(Engine(JobStore(Path(sys.argv[1])), lambda *_: None, sys.argv[2:]).run())"
+        "asyncio.run(Engine(JobStore(Path(sys.argv[1])), lambda *_: None, sys.argv[2:] or None).run())"
     )
-    return subprocess.Popen([sys.executable, "-c", code, str(home), *TOY], env=ENVIRONMENT)
+    return subprocess.Popen([sys.executable, "-c", code, str(home), *worker], env=ENVIRONMENT)
 
 
 def steps(store: JobStore, job: Job) -> list[list[int]]:
