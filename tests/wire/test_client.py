@@ -18,7 +18,7 @@ from websockets.sync.server import serve as serve_sync
 
 from blender_gen3d import wire
 from blender_gen3d.bridge import errors, home, protocol, runtime
-from blender_gen3d.client import Client, Fetched, Link
+from blender_gen3d.client import ENDED, Client, Fetched, Link
 
 from .conftest import Backend
 
@@ -113,10 +113,11 @@ def test_a_resend_makes_no_second_job(own_backend: Backend) -> None:
             own_backend.kill()
             own_backend.start()
             eventually(partial(client.answered, request))
+        eventually(lambda: len(client.jobs()) == 5)
         assert sorted(row.params["dataset"] for row in client.jobs()) == [f"x{n}" for n in range(5)]
         for row in client.jobs():
             client.cancel(row.id)
-        eventually(lambda: all(row.state == "cancelled" for row in client.jobs()))
+        eventually(lambda: all(row.state in ENDED for row in client.jobs()), 15.0)
 
 
 def test_a_hanging_server_is_noticed(own_backend: Backend, client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
