@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Ray marching through an occupancy grid on CPUs, compiled by numba. ``marching.march_reference`` says what it does.
+
+Every ray is walked twice, first to count its samples and then to write them, so that the samples of all rays lie
+packed one behind the other whatever their number. Each ray writes its own stretch: no atomics, same result for any
+number of threads.
+"""
+
+from __future__ import annotations
+
+import numba as nb
+import numpy as np
+
+ZERO = np.float32(0.0)
+ONE = np.float32(1.0)
+FAR = np.float32(1e30)
+
+
+@nb.njit(inline="always")
+def _contract(x, y, z):  # type: ignore[no-untyped-def]
+    """Box coordinates -> [-1, 1], by the contraction of ``contraction.contract``."""
+    m = max(abs(x), max(abs(y), abs(z)))
+    s = np.float32(0.5) if m <= ONE else (np.float32(2.0) - ONE / m) / m * np.float32(0.5)
+    return x * s, y * s, z * s
+
+
+@nb.njit(inline="always")
+def _index(x, resolution):  # type: ignore[no-untyped-def]
+    i = np.int32((x + ONE) * np.float32(0.5) * np.float32(resolution))
+    return min(max(i, np.int32(0)), np.int32(resolution - 1))
+
+
+@nb.njit(inline="always")
+def _slab(o, d, t0, t1):  # type: ignore[no-untyped-def]
+    """The part of [t0, t1] in which one coordinate o + t d lies in [-1, 1]."""
+    if abs(d) < np.float32(1e-12):
+        return (t0, t1) if abs(o) <= ONE else (ONE, ZERO)
+    a = (-ONE - o) / d
+    b = (ONE - o) / d
+    return max(t0, min(a, b)), min(t1, max(a, b))
+
+
+@nb.njit(inline="always")
+def _exit(x, d, i, resolution):  # type: ignore[no-untyped-def]
+    """Distance along the ray until one coordinate leaves cell i."""
+    if abs(d) < np.float32(1e-12):
+        return FAR
+    edge = np.float32(i + (1 if d > ZERO else 0)) * np.float32(2.0) / np.float32(resolution) - ONE
+    return (edge - x) / d
+
+
+@nb.njit(fastmath=True)
+def _walk(o, d, shift, near, far, occupied, step, cone, contracted, first, ts, dts):  # type: ignore[no-untyped-def]
+    """Samples of one ray. Writes them from index ``first`` on unless it is negative; returns their number."""
+    resolution = occupied.shape[0]
+    t0, t1 = near, far
+    if not contracted:
+        t0, t1 = _slab(o[0], d[0], t0, t1)
+        t0, t1 = _slab(o[1], d[1], t0, t1)
+        t0, t1 = _slab(o[2], d[2], t0, t1)
+    count = 0
+    t = t0 + shift * max(step, t0 * cone)
+    while t < t1:
+        dt = max(step, t * cone)
+        x = o[0] + t * d[0]
+        y = o[1] + t * d[1]
+        z = o[2] + t * d[2]
+        if contracted:
+            x, y, z = _contract(x, y, z)
+        ix = _index(x, resolution)
+        iy = _index(y, resolution)
+        iz = _index(z, resolution)
+        if occupied[ix, iy, iz]:
+            if first >= 0:
+                ts[first + count] = t
+                dts[first + count] = dt
+            count += 1
+            t += dt
+        elif contracted:
+            t += dt
+        else:
+            leave = min(
+                _exit(x, d[0], ix, resolution), min(_exit(y, d[1], iy, resolution), _exit(z, d[2], iz, resolution))
+            )
+            # Whole steps only, so that the samples of a ray keep their spacing across empty cells.
+            t += dt * max(ONE, np.ceil(leave / dt))
+    return count
+
+
+@nb.njit(parallel=True, fastmath=True, cache=True)
+def count(origins, directions, shifts, near, far, occupied, step, cone, contracted, counts):  # type: ignore[no-untyped-def]
+    """counts [R] int64: samples of each ray."""
+    none = np.empty(0, np.float32)
+    for r in nb.prange(origins.shape[0]):
+        counts[r] = _walk(
+            origins[r], directions[r], shifts[r], near, far, occupied, step, cone, contracted, -1, none, none
+        )
+
+
+@nb.njit(parallel=True, fastmath=True, cache=True)
+def fill(origins, directions, shifts, near, far, occupied, step, cone, contracted, offsets, rays, ts, dts):  # type: ignore[no-untyped-def]
+    """rays int64, ts and dts float32 [offsets[-1]]: the samples themselves."""
+    for r in nb.prange(origins.shape[0]):
+        first = offsets[r]
+        rays[first : offsets[r + 1]] = r
+        if offsets[r + 1] > first:
+            _walk(
+                origins[r], directions[r], shifts[r], near, far, occupied, step, cone, contracted, first, ts, dts
+            )
