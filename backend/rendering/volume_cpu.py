@@ -11,13 +11,13 @@ ONE = np.float32(1.0)
 
 
 @nb.njit(parallel=True, fastmath=True, cache=True)
-def visible(density, dts, offsets, least, keep):  # type: ignore[no-untyped-def]
-    """keep [N] bool: samples that light still reaches (transmittance above ``least``) and that stop some of it."""
+def visible(density, dts, offsets, opaque, clear, keep):  # type: ignore[no-untyped-def]
+    """keep [N] bool: samples that light still reaches (``opaque``) and that stop some of it (``clear``)."""
     for r in nb.prange(offsets.shape[0] - 1):
         transmittance = ONE
         for i in range(offsets[r], offsets[r + 1]):
             alpha = ONE - np.exp(-density[i] * dts[i])
-            keep[i] = transmittance > least and alpha > np.float32(1e-4)
+            keep[i] = transmittance > opaque and alpha > clear
             transmittance *= ONE - alpha
 
 

@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Samples along rays, only where the occupancy grid says that something may be (Müller et al. 2022, App. E.1).
+
+``march_reference`` is the definition in plain Python; the kernels for CPUs (numba) and CUDA (Warp) do the same.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .contraction import contract
+
+
+@dataclass(frozen=True)
+class Path:
+    """How rays are walked, in units of the training box.
+
+    Steps are ``step`` long, or ``cone`` times the distance from the origin where that is more; they begin at ``near``
+    and end at ``far``, and within [-1, 1]^3 unless space is ``contracted``.
+    """
+
+    step: float
+    cone: float = 0.0
+    near: float = 0.0
+    far: float = 1e9
+    contracted: bool = False
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Samples of R rays, packed: those of ray r lie from ``offsets[r]`` to ``offsets[r + 1]``, front to back.
+
+    rays int64 [N]; t, dt float32 [N]: distance of the sample and its length; offsets int64 [R + 1].
+    """
+
+    rays: Tensor
+    t: Tensor
+    dt: Tensor
+    offsets: Tensor
+
+    def __len__(self) -> int:
+        return len(self.t)
+
+    def points(self, origins: Tensor, directions: Tensor) -> Tensor:
+        """Where the samples are, [N, 3]."""
+        return torch.addcmul(origins[self.rays], self.t[:, None], directions[self.rays])
+
+    def kept(self, keep: Tensor) -> Samples:
+        """Those with ``keep`` [N] set, packed again."""
+        before = torch.zeros(len(keep) + 1, dtype=torch.int64, device=keep.device)
+        torch.cumsum(keep, 0, out=before[1:])
+        return Samples(self.rays[keep], self.t[keep], self.dt[keep], before[self.offsets])
+
+
+def march(origins: Tensor, directions: Tensor, shifts: Tensor, occupied: Tensor, path: Path) -> Samples:
+    """Samples of rays [R, 3] in box coordinates, unit directions; shifts [R] in [0, 1): the part of the first step
+    at which sampling begins; occupied bool [G, G, G] over [-1, 1]^3 (over contracted space, where it is)."""
+    if origins.is_cuda:
+        from . import marching_cuda
+
+        return marching_cuda.march(origins, directions, shifts, occupied, path)
+    if origins.device.type != "cpu":
+        device = origins.device
+        found = march(origins.cpu(), directions.cpu(), shifts.cpu(), occupied.cpu(), path)
+        return Samples(*(x.to(device) for x in (found.rays, found.t, found.dt, found.offsets)))
+    from . import marching_cpu
+
+    rays = (origins.contiguous().numpy(), directions.contiguous().numpy(), shifts.numpy())
+    limits = (np.float32(path.near), np.float32(path.far))
+    how = (occupied.numpy(), np.float32(path.step), np.float32(path.cone), path.contracted)
+    counts = torch.empty(len(origins), dtype=torch.int64)
+    marching_cpu.count(*rays, *limits, *how, counts.numpy())
+    offsets = torch.zeros(len(origins) + 1, dtype=torch.int64)
+    torch.cumsum(counts, 0, out=offsets[1:])
+    total = int(offsets[-1])
+    samples = Samples(torch.empty(total, dtype=torch.int64), torch.empty(total), torch.empty(total), offsets)
+    marching_cpu.fill(
+        *rays, *limits, *how, offsets.numpy(), samples.rays.numpy(), samples.t.numpy(), samples.dt.numpy()
+    )
+    return samples
+
+
+def march_reference(origins: Tensor, directions: Tensor, shifts: Tensor, occupied: Tensor, path: Path) -> Samples:
+    """The same, ray by ray: steps through free cells are whole steps, and go to the far side of the cell at once."""
+    resolution = occupied.shape[0]
+    rays, ts, dts, offsets = [], [], [], [0]
+    for r, (o, d, shift) in enumerate(zip(origins.double(), directions.double(), shifts.tolist(), strict=True)):
+        t, end = path.near, path.far
+        if not path.contracted:
+            sides = torch.stack([(-1 - o) / d, (1 - o) / d]).sort(0).values
+            t, end = max(t, float(sides[0].max())), min(end, float(sides[1].min()))
+        t += shift * max(path.step, t * path.cone)
+        while t < end:
+            dt = max(path.step, t * path.cone)
+            x = o + t * d
+            inside = contract(x[None])[0] if path.contracted else x
+            cell = ((inside + 1) * resolution / 2).long().clamp(0, resolution - 1)
+            if occupied[tuple(cell)]:
+                rays.append(r)
+                ts.append(t)
+                dts.append(dt)
+                t += dt
+            elif path.contracted:
+                t += dt
+            else:
+                leave = (((cell + (d > 0)) * 2 / resolution - 1 - x) / d)[d != 0].min()
+                t += dt * max(1, math.ceil(float(leave) / dt))
+        offsets.append(len(rays))
+    return Samples(torch.tensor(rays, dtype=torch.int64), torch.tensor(ts), torch.tensor(dts), torch.tensor(offsets))
