@@ -99,7 +99,12 @@ class _Encode(torch.autograd.Function):
             from . import hash_grid_cpu
 
             hash_grid_cpu.forward(
-                points.detach().numpy(), table.detach().numpy(), grid.resolutions, grid.offsets, grid.hashed, out.numpy()
+                points.detach().numpy(),
+                table.detach().numpy(),
+                grid.resolutions,
+                grid.offsets,
+                grid.hashed,
+                out.numpy(),
             )
         return out
 

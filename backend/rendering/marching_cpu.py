@@ -104,6 +104,4 @@ def fill(origins, directions, shifts, near, far, occupied, step, cone, contracte
         first = offsets[r]
         rays[first : offsets[r + 1]] = r
         if offsets[r + 1] > first:
-            _walk(
-                origins[r], directions[r], shifts[r], near, far, occupied, step, cone, contracted, first, ts, dts
-            )
+            _walk(origins[r], directions[r], shifts[r], near, far, occupied, step, cone, contracted, first, ts, dts)

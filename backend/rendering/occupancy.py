@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Where anything is (Müller et al., "Instant Neural Graphics Primitives", 2022, App. E.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from .contraction import uncontract
+
+OPAQUE_ENOUGH = 0.01
+DECAY = 0.7
+
+
+class OccupancyGrid:
+    """A running maximum of the density in G³ cells over [-1, 1]^3, or over contracted space.
+
+    ``occupied`` bool [G, G, G], order x, y, z: cells in which a step stops more than 1 % of the light, or more than the
+    mean cell does. Cells outside ``allowed`` never are.
+    """
+
+    def __init__(self, allowed: Tensor, step: float, contracted: bool) -> None:
+        self.resolution = allowed.shape[0]
+        self.allowed = allowed.reshape(-1).nonzero()[:, 0]
+        self.occupied = allowed.clone()
+        self.contracted = contracted
+        self.step = step
+        self.optical = torch.zeros(self.resolution**3, device=allowed.device)
+        self.optical[self.allowed] = 2 * OPAQUE_ENOUGH
+
+    def update(self, density: Callable[[Tensor], Tensor], samples: int, generator: torch.Generator) -> None:
+        """Looks at ``samples`` allowed and as many occupied cells, each at a random point.
+
+        density: box coordinates [N, 3] -> [N], per unit of the box.
+        """
+        occupied = self.occupied.view(-1).nonzero()[:, 0]
+        cells = torch.cat([_some(self.allowed, samples, generator), _some(occupied, samples, generator)])
+        points = self._points(cells, generator)
+        # Steps grow with the distance from the middle of the scene, and so does what stops the light in one of them.
+        stretch = points.abs().amax(1).clamp_min(1.0)
+        found = density(points) * self.step * stretch
+        self.optical[cells] = torch.maximum(self.optical[cells] * DECAY, found)
+        limit = self.optical[self.allowed].mean().clamp_max(OPAQUE_ENOUGH)
+        self.occupied = (self.optical > limit).view(self.occupied.shape)
+
+    def near(self, cells: int = 1) -> Tensor:
+        """``occupied``, grown by that many cells."""
+        grown = self.occupied[None, None].float()
+        return torch.nn.functional.max_pool3d(grown, 2 * cells + 1, 1, cells)[0, 0] > 0
+
+    def _points(self, cells: Tensor, generator: torch.Generator) -> Tensor:
+        g = self.resolution
+        corner = torch.stack([cells // (g * g), cells // g % g, cells % g], 1)
+        shift = torch.rand(corner.shape, generator=generator, device=cells.device)
+        points = (corner + shift) * (2 / g) - 1
+        return uncontract(points.clamp(-0.999, 0.999)) if self.contracted else points
+
+
+def _some(cells: Tensor, count: int, generator: torch.Generator) -> Tensor:
+    if not len(cells):
+        return cells
+    return cells[torch.randint(len(cells), (count,), generator=generator, device=cells.device)]
