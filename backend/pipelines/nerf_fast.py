@@ -58,6 +58,7 @@ class FastNerf(nn.Module):
     """Field and occupancy. Points are in box coordinates, colours sRGB."""
 
     occupied: Tensor
+    solid: Tensor
 
     def __init__(self, shape: Shape, allowed: Tensor | None = None) -> None:
         """allowed: bool [G, G, G], cells that may hold something; None: all."""
@@ -67,6 +68,7 @@ class FastNerf(nn.Module):
         everywhere = torch.ones((shape.resolution,) * 3, dtype=torch.bool)
         self.occupancy = OccupancyGrid(everywhere if allowed is None else allowed, shape.path.step, shape.unbounded)
         self.register_buffer("occupied", self.occupancy.occupied)
+        self.register_buffer("solid", self.occupancy.solid)
 
     def density(self, points: Tensor) -> Tensor:
         """[N, 3] -> [N], per unit of the box."""
@@ -78,7 +80,7 @@ class FastNerf(nn.Module):
 
     def walk(self, origins: Tensor, directions: Tensor, shifts: Tensor) -> Samples:
         """Samples where something may be."""
-        return march(origins, directions, shifts, self.occupied, self.shape.path)
+        return march(origins, directions, shifts, self.occupied, self.shape.path, self.solid)
 
     def shade(
         self, origins: Tensor, directions: Tensor, samples: Samples, prune: bool = True
@@ -90,7 +92,10 @@ class FastNerf(nn.Module):
         if prune:
             with torch.no_grad():
                 encoded = self._encode(points)
-                keep = visible(self.field.density(encoded)[0], samples)
+                density = self.field.density(encoded)[0]
+                if self.training:
+                    self.occupancy.observe(points, density)
+                keep = visible(density, samples)
                 samples, points, known = samples.kept(keep), points[keep], encoded[keep]
         density, features = self.field.density(self._encode(points, known))
         colour = self.field.colour(features, directions, samples.rays)

@@ -47,10 +47,11 @@ def undistort(plane: Tensor, distortion: Tensor) -> Tensor:
     """Where on the plane at depth 1 a point seen at ``plane`` [N, 2] (x right, y down) is; distortion [N, 5].
 
     Newton's method on OpenCV's model with its analytic derivative; converges quadratically within the picture of any
-    lens whose model does not fold there.
+    lens whose model does not fold there. What the model shows nowhere gets a finite place that means nothing.
     """
     k1, k2, p1, p2, k3 = distortion.unbind(-1)
     x, y = plane.unbind(-1)
+    limit = 0.5 + plane.norm(dim=-1)  # of one step: where the lens has folded, the next may go anywhere
     for _ in range(ITERATIONS):
         r2 = x * x + y * y
         radial = 1 + r2 * (k1 + r2 * (k2 + r2 * k3))
@@ -61,6 +62,6 @@ def undistort(plane: Tensor, distortion: Tensor) -> Tensor:
         xx = radial + 2 * x * x * slope + 2 * p1 * y + 6 * p2 * x
         yy = radial + 2 * y * y * slope + 6 * p1 * y + 2 * p2 * x
         determinant = xx * yy - cross * cross
-        x = x - (yy * ex - cross * ey) / determinant
-        y = y - (xx * ey - cross * ex) / determinant
+        x = x - ((yy * ex - cross * ey) / determinant).clamp(-limit, limit)
+        y = y - ((xx * ey - cross * ex) / determinant).clamp(-limit, limit)
     return torch.stack([x, y], -1)

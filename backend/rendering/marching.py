@@ -57,22 +57,34 @@ class Samples:
         return Samples(self.rays[keep], self.t[keep], self.dt[keep], before[self.offsets])
 
 
-def march(origins: Tensor, directions: Tensor, shifts: Tensor, occupied: Tensor, path: Path) -> Samples:
+DARK = 10.0
+"""Optical depth of solid cells behind which nothing is seen."""
+
+
+def march(
+    origins: Tensor, directions: Tensor, shifts: Tensor, occupied: Tensor, path: Path, solid: Tensor | None = None
+) -> Samples:
     """Samples of rays [R, 3] in box coordinates, unit directions; shifts [R] in [0, 1): the part of the first step
-    at which sampling begins; occupied bool [G, G, G] over [-1, 1]^3 (over contracted space, where it is)."""
+    at which sampling begins; occupied bool [G, G, G] over [-1, 1]^3 (over contracted space, where it is).
+
+    solid: float32 [G, G, G], the least density in each cell; rays end where it has taken all light.
+    """
     if origins.is_cuda:
         from . import marching_cuda
 
-        return marching_cuda.march(origins, directions, shifts, occupied, path)
+        return marching_cuda.march(origins, directions, shifts, occupied, path, solid)
     if origins.device.type != "cpu":
         device = origins.device
-        found = march(origins.cpu(), directions.cpu(), shifts.cpu(), occupied.cpu(), path)
+        there = None if solid is None else solid.cpu()
+        found = march(origins.cpu(), directions.cpu(), shifts.cpu(), occupied.cpu(), path, there)
         return Samples(*(x.to(device) for x in (found.rays, found.t, found.dt, found.offsets)))
     from . import marching_cpu
 
     rays = (origins.contiguous().numpy(), directions.contiguous().numpy(), shifts.numpy())
     limits = (np.float32(path.near), np.float32(path.far))
-    how = (occupied.numpy(), np.float32(path.step), np.float32(path.cone), path.contracted)
+    none = np.empty((0, 0, 0), np.float32)
+    cells = (occupied.numpy(), none if solid is None else solid.numpy())
+    how = (*cells, np.float32(path.step), np.float32(path.cone), path.contracted)
     counts = torch.empty(len(origins), dtype=torch.int64)
     marching_cpu.count(*rays, *limits, *how, counts.numpy())
     offsets = torch.zeros(len(origins) + 1, dtype=torch.int64)
@@ -85,7 +97,9 @@ def march(origins: Tensor, directions: Tensor, shifts: Tensor, occupied: Tensor,
     return samples
 
 
-def march_reference(origins: Tensor, directions: Tensor, shifts: Tensor, occupied: Tensor, path: Path) -> Samples:
+def march_reference(
+    origins: Tensor, directions: Tensor, shifts: Tensor, occupied: Tensor, path: Path, solid: Tensor | None = None
+) -> Samples:
     """The same, ray by ray: steps through free cells are whole steps, and go to the far side of the cell at once."""
     resolution = occupied.shape[0]
     rays, ts, dts, offsets = [], [], [], [0]
@@ -95,7 +109,8 @@ def march_reference(origins: Tensor, directions: Tensor, shifts: Tensor, occupie
             sides = torch.stack([(-1 - o) / d, (1 - o) / d]).sort(0).values
             t, end = max(t, float(sides[0].max())), min(end, float(sides[1].min()))
         t += shift * max(path.step, t * path.cone)
-        while t < end:
+        passed = 0.0
+        while t < end and passed <= DARK:
             dt = max(path.step, t * path.cone)
             x = o + t * d
             inside = contract(x[None])[0] if path.contracted else x
@@ -105,6 +120,7 @@ def march_reference(origins: Tensor, directions: Tensor, shifts: Tensor, occupie
                 ts.append(t)
                 dts.append(dt)
                 t += dt
+                passed += float(solid[tuple(cell)]) * dt if solid is not None else 0.0
             elif path.contracted:
                 t += dt
             else:

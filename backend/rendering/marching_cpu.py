@@ -14,6 +14,7 @@ import numpy as np
 ZERO = np.float32(0.0)
 ONE = np.float32(1.0)
 FAR = np.float32(1e30)
+DARK = np.float32(10.0)  # marching.DARK
 
 
 @nb.njit(inline="always")
@@ -50,7 +51,7 @@ def _exit(x, d, i, resolution):  # type: ignore[no-untyped-def]
 
 
 @nb.njit(fastmath=True)
-def _walk(o, d, shift, near, far, occupied, step, cone, contracted, first, ts, dts):  # type: ignore[no-untyped-def]
+def _walk(o, d, shift, near, far, occupied, solid, step, cone, contracted, first, ts, dts):  # type: ignore[no-untyped-def]
     """Samples of one ray. Writes them from index ``first`` on unless it is negative; returns their number."""
     resolution = occupied.shape[0]
     t0, t1 = near, far
@@ -59,6 +60,7 @@ def _walk(o, d, shift, near, far, occupied, step, cone, contracted, first, ts, d
         t0, t1 = _slab(o[1], d[1], t0, t1)
         t0, t1 = _slab(o[2], d[2], t0, t1)
     count = 0
+    passed = ZERO
     t = t0 + shift * max(step, t0 * cone)
     while t < t1:
         dt = max(step, t * cone)
@@ -76,6 +78,10 @@ def _walk(o, d, shift, near, far, occupied, step, cone, contracted, first, ts, d
                 dts[first + count] = dt
             count += 1
             t += dt
+            if solid.shape[0] > 0:
+                passed += solid[ix, iy, iz] * dt
+                if passed > DARK:
+                    break
         elif contracted:
             t += dt
         else:
@@ -88,20 +94,20 @@ def _walk(o, d, shift, near, far, occupied, step, cone, contracted, first, ts, d
 
 
 @nb.njit(parallel=True, fastmath=True, cache=True)
-def count(origins, directions, shifts, near, far, occupied, step, cone, contracted, counts):  # type: ignore[no-untyped-def]
+def count(origins, directions, shifts, near, far, occupied, solid, step, cone, contracted, counts):  # type: ignore[no-untyped-def]
     """counts [R] int64: samples of each ray."""
     none = np.empty(0, np.float32)
     for r in nb.prange(origins.shape[0]):
         counts[r] = _walk(
-            origins[r], directions[r], shifts[r], near, far, occupied, step, cone, contracted, -1, none, none
+            origins[r], directions[r], shifts[r], near, far, occupied, solid, step, cone, contracted, -1, none, none
         )
 
 
 @nb.njit(parallel=True, fastmath=True, cache=True)
-def fill(origins, directions, shifts, near, far, occupied, step, cone, contracted, offsets, rays, ts, dts):  # type: ignore[no-untyped-def]
+def fill(origins, directions, shifts, near, far, occupied, solid, step, cone, contracted, offsets, rays, ts, dts):  # type: ignore[no-untyped-def]
     """rays int64, ts and dts float32 [offsets[-1]]: the samples themselves."""
     for r in nb.prange(origins.shape[0]):
         first = offsets[r]
         rays[first : offsets[r + 1]] = r
         if offsets[r + 1] > first:
-            _walk(origins[r], directions[r], shifts[r], near, far, occupied, step, cone, contracted, first, ts, dts)
+            _walk(origins[r], directions[r], shifts[r], near, far, occupied, solid, step, cone, contracted, first, ts, dts)
