@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Multi-resolution hash encoding (Müller et al., "Instant Neural Graphics Primitives", 2022, §3), 8 levels x 4 features.
+"""Multi-resolution hash encoding (Müller et al., "Instant Neural Graphics Primitives", 2022, §3), 4 features a level.
 
 ``encode_reference`` is the definition in plain torch. The kernels for CPUs (numba) and CUDA (Warp) compute the same
 and are tested against it; any other device uses it as it is.

@@ -4,22 +4,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any
 
 import numba as nb
 import numpy as np
 import torch
+from torch import Tensor
+
+EPSILON = 1e-15
 
 
 class LazyAdam(torch.optim.Optimizer):
     """Adam (Kingma and Ba 2015) that leaves entries alone, moments included, while their gradient is zero.
 
     Instant-NGP trains its hash tables so (Müller et al. 2022, §4): entries that no sample touched keep their value and
-    cost nothing. ``step`` also zeroes the gradients it has used, in the same pass over memory. ε is 1e-15.
+    cost nothing. ``step`` also zeroes the gradients it has used, in the same pass over memory.
     """
 
     def __init__(
-        self, parameters: Iterable[torch.Tensor], lr: float = 1e-2, betas: tuple[float, float] = (0.9, 0.99)
+        self, parameters: Iterable[Tensor], lr: float = 1e-2, betas: tuple[float, float] = (0.9, 0.99)
     ) -> None:
         super().__init__(parameters, {"lr": lr, "betas": betas})
 
@@ -36,27 +38,55 @@ class LazyAdam(torch.optim.Optimizer):
                     state["step"] = torch.zeros(())
                     state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(parameter), torch.zeros_like(parameter)
                 state["step"] += 1
-                _update(parameter, state, group["lr"], *group["betas"])
+                t, (beta1, beta2) = float(state["step"]), group["betas"]
+                update = _update_kernel if parameter.device.type == "cpu" else _update_torch
+                update(
+                    parameter.detach(),
+                    parameter.grad,
+                    state["exp_avg"],
+                    state["exp_avg_sq"],
+                    group["lr"] / (1 - beta1**t),
+                    1 / (1 - beta2**t),
+                    beta1,
+                    beta2,
+                )
 
 
-def _update(parameter: torch.Tensor, state: dict[str, Any], lr: float, beta1: float, beta2: float) -> None:
-    t = float(state["step"])
-    scale, correction = lr / (1 - beta1**t), 1 / (1 - beta2**t)
-    grad, mean, square = parameter.grad, state["exp_avg"], state["exp_avg_sq"]
-    assert grad is not None
-    if parameter.device.type == "cpu":
-        flat = (x.view(-1).numpy() for x in (parameter.detach(), grad, mean, square))
-        _update_cpu(*flat, *(np.float32(x) for x in (scale, correction, beta1, beta2)))
-        return
-    touched = grad != 0
-    mean.copy_(torch.where(touched, mean.lerp(grad, 1 - beta1), mean))
-    square.copy_(torch.where(touched, torch.lerp(square, grad * grad, 1 - beta2), square))
-    parameter.sub_(torch.where(touched, scale * mean / (torch.sqrt(square * correction) + 1e-15), 0.0))
-    grad.zero_()
+def _update_torch(
+    values: Tensor,
+    grads: Tensor,
+    means: Tensor,
+    squares: Tensor,
+    scale: float,
+    correction: float,
+    beta1: float,
+    beta2: float,
+) -> None:
+    """The update in plain torch, on any device. All four tensors are changed in place."""
+    touched = grads != 0
+    means.copy_(torch.where(touched, means.lerp(grads, 1 - beta1), means))
+    squares.copy_(torch.where(touched, squares.lerp(grads * grads, 1 - beta2), squares))
+    values.sub_(torch.where(touched, scale * means / (torch.sqrt(squares * correction) + EPSILON), 0.0))
+    grads.zero_()
+
+
+def _update_kernel(
+    values: Tensor,
+    grads: Tensor,
+    means: Tensor,
+    squares: Tensor,
+    scale: float,
+    correction: float,
+    beta1: float,
+    beta2: float,
+) -> None:
+    """The same on the CPU."""
+    flat = (x.view(-1).numpy() for x in (values, grads, means, squares))
+    _sweep(*flat, *(np.float32(x) for x in (scale, correction, beta1, beta2)))
 
 
 @nb.njit(parallel=True, fastmath=True, cache=True)
-def _update_cpu(values, grads, means, squares, scale, correction, beta1, beta2):  # type: ignore[no-untyped-def]
+def _sweep(values, grads, means, squares, scale, correction, beta1, beta2):  # type: ignore[no-untyped-def]
     one = np.float32(1.0)
     for i in nb.prange(values.shape[0] // 4 + 1):
         for k in range(4 * i, min(4 * i + 4, values.shape[0])):
@@ -64,5 +94,5 @@ def _update_cpu(values, grads, means, squares, scale, correction, beta1, beta2):
             if g != 0:
                 means[k] = beta1 * means[k] + (one - beta1) * g
                 squares[k] = beta2 * squares[k] + (one - beta2) * g * g
-                values[k] -= scale * means[k] / (np.sqrt(squares[k] * correction) + np.float32(1e-15))
+                values[k] -= scale * means[k] / (np.sqrt(squares[k] * correction) + np.float32(EPSILON))
                 grads[k] = 0
