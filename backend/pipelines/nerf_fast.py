@@ -20,13 +20,14 @@ from ..rendering.contraction import contract
 from ..rendering.marching import Path, Samples, march
 from ..rendering.occupancy import OccupancyGrid
 from ..rendering.volume import Composited, composite, visible
+from . import optimiser_state
 
 STEPS = 20_000
 LEARNING_RATE, WARM_UP, DECAY_FROM, DECAY_TO = 1e-2, 50, 0.3, 0.01
 HUBER = 0.1
 UPDATE_EVERY, UPDATE_SAMPLES, FIRST_UPDATE = 16, 2**14, 64
 PRUNE_FROM = 100
-RAYS_AT_START, RAYS_MOST = 2048, 2**16
+SAMPLES_AT_START, RAYS_MOST = 32, 2**16  # samples of a ray, and rays
 
 
 @dataclass(frozen=True)
@@ -57,9 +58,6 @@ class Shape:
 class FastNerf(nn.Module):
     """Field and occupancy. Points are in box coordinates, colours sRGB."""
 
-    occupied: Tensor
-    solid: Tensor
-
     def __init__(self, shape: Shape, allowed: Tensor | None = None) -> None:
         """allowed: bool [G, G, G], cells that may hold something; None: all."""
         super().__init__()
@@ -67,8 +65,6 @@ class FastNerf(nn.Module):
         self.field = HashField(levels(finest=shape.finest, log2_rows=shape.log2_rows))
         everywhere = torch.ones((shape.resolution,) * 3, dtype=torch.bool)
         self.occupancy = OccupancyGrid(everywhere if allowed is None else allowed, shape.path.step, shape.unbounded)
-        self.register_buffer("occupied", self.occupancy.occupied)
-        self.register_buffer("solid", self.occupancy.solid)
 
     def density(self, points: Tensor) -> Tensor:
         """[N, 3] -> [N], per unit of the box."""
@@ -80,7 +76,7 @@ class FastNerf(nn.Module):
 
     def walk(self, origins: Tensor, directions: Tensor, shifts: Tensor) -> Samples:
         """Samples where something may be."""
-        return march(origins, directions, shifts, self.occupied, self.shape.path, self.solid)
+        return march(origins, directions, shifts, self.occupancy.occupied, self.shape.path, self.occupancy.solid)
 
     def shade(
         self, origins: Tensor, directions: Tensor, samples: Samples, prune: bool = True
@@ -100,6 +96,14 @@ class FastNerf(nn.Module):
         density, features = self.field.density(self._encode(points, known))
         colour = self.field.colour(features, directions, samples.rays)
         return composite(density, colour, samples), len(samples)
+
+    def region(self) -> Tensor:
+        """bool [G, G, G]: cells of [-1, 1]^3 that hold something, and those around them."""
+        near = self.occupancy.near()
+        if self.shape.unbounded:  # the box is the inner half of the contracted cube
+            quarter = self.shape.resolution // 4
+            near = near[quarter:-quarter, quarter:-quarter, quarter:-quarter]
+        return near
 
     @torch.no_grad()
     def render(self, origins: Tensor, directions: Tensor) -> Composited:
@@ -123,7 +127,7 @@ class FastTraining:
         self.mlps = torch.optim.Adam(model.field.weights.parameters(), LEARNING_RATE, (0.9, 0.99), 1e-15, fused=True)
         self.tables = LazyAdam([model.field.grid.table], LEARNING_RATE, (0.9, 0.99))
         self.exposures = torch.optim.Adam([self.exposure], 1e-3) if self.exposure is not None else None
-        self.rays, self.steps = RAYS_AT_START, 0
+        self.rays, self.steps = max(1, target // SAMPLES_AT_START), 0
 
     def step(self, fraction: float) -> Tensor:
         """One step at ``fraction`` of the training; the loss, still on the device."""
@@ -137,7 +141,7 @@ class FastTraining:
         seen, used = model.shade(origins, directions, samples, prune=self.steps >= PRUNE_FROM)
         rgb = seen.rgb
         if self.exposure is not None:
-            # A gain on sRGB values is one on light, to the power of about 2.2. The mean stays 1: only differences count.
+            # A gain on sRGB values is one on light to the power of about 2.2. Only differences count: the mean stays 1.
             rgb = rgb * torch.exp(self.exposure - self.exposure.mean(0))[image]
         loss = F.huber_loss(rgb + background * (1 - seen.opacity)[:, None], truth, delta=HUBER)
         self._descend(loss, fraction)
@@ -146,7 +150,6 @@ class FastTraining:
         if self.steps % UPDATE_EVERY == 0 and self.steps >= FIRST_UPDATE:
             with torch.no_grad():
                 model.occupancy.update(model.density, UPDATE_SAMPLES, generator)
-                model.occupied.copy_(model.occupancy.occupied)
         if self.steps % 4 == 0:
             self.rays = min(max(int(self.rays * (0.9 + 0.1 * self.target / max(used, 1))), 256), RAYS_MOST)
         return loss.detach()
@@ -166,29 +169,19 @@ class FastTraining:
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """All that the next step depends on, besides the model: tensors and JSON-ready facts."""
         tensors = {"optical": self.model.occupancy.optical, "generator": self.generator.get_state()}
+        tensors |= optimiser_state.pack(self._optimisers())
         if self.exposure is not None:
             tensors["exposure"] = self.exposure.detach()
-        for name, optimiser in self._optimisers().items():
-            for index, entries in optimiser.state_dict()["state"].items():
-                tensors |= {f"{name}.{index}.{key}": value for key, value in entries.items()}
         return tensors, {"rays": self.rays, "steps": self.steps}
 
     def restore(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
         """The inverse of ``state``. Raises KeyError or RuntimeError where they are of another training."""
-        occupancy = self.model.occupancy
-        occupancy.optical.copy_(tensors["optical"])
-        occupancy.occupied = self.model.occupied.clone()
+        self.model.occupancy.optical.copy_(tensors["optical"])
         self.generator.set_state(tensors["generator"])
         self.rays, self.steps = int(facts["rays"]), int(facts["steps"])
         if self.exposure is not None:
             self.exposure.data.copy_(tensors["exposure"])
-        for name, optimiser in self._optimisers().items():
-            content = optimiser.state_dict()
-            for key, value in tensors.items():
-                if key.startswith(f"{name}."):
-                    _, index, entry = key.split(".")
-                    content["state"].setdefault(int(index), {})[entry] = value
-            optimiser.load_state_dict(content)
+        optimiser_state.unpack(self._optimisers(), tensors)
 
     def _optimisers(self) -> dict[str, torch.optim.Optimizer]:
         found: dict[str, torch.optim.Optimizer] = {"mlps": self.mlps, "tables": self.tables}

@@ -30,6 +30,11 @@ class Path:
     far: float = 1e9
     contracted: bool = False
 
+    @property
+    def growth(self) -> float:
+        """``cone``, or what little keeps steps from vanishing in the rounding of large distances."""
+        return max(self.cone, 1e-6)
+
 
 @dataclass(frozen=True)
 class Samples:
@@ -84,7 +89,7 @@ def march(
     limits = (np.float32(path.near), np.float32(path.far))
     none = np.empty((0, 0, 0), np.float32)
     cells = (occupied.numpy(), none if solid is None else solid.numpy())
-    how = (*cells, np.float32(path.step), np.float32(path.cone), path.contracted)
+    how = (*cells, np.float32(path.step), np.float32(path.growth), path.contracted)
     counts = torch.empty(len(origins), dtype=torch.int64)
     marching_cpu.count(*rays, *limits, *how, counts.numpy())
     offsets = torch.zeros(len(origins) + 1, dtype=torch.int64)
@@ -104,14 +109,16 @@ def march_reference(
     resolution = occupied.shape[0]
     rays, ts, dts, offsets = [], [], [], [0]
     for r, (o, d, shift) in enumerate(zip(origins.double(), directions.double(), shifts.tolist(), strict=True)):
-        t, end = path.near, path.far
+        t, end, moving = path.near, path.far, d != 0
         if not path.contracted:
-            sides = torch.stack([(-1 - o) / d, (1 - o) / d]).sort(0).values
+            sides = torch.stack([(-1 - o) / d, (1 - o) / d])[:, moving].sort(0).values
             t, end = max(t, float(sides[0].max())), min(end, float(sides[1].min()))
-        t += shift * max(path.step, t * path.cone)
+            if (o[~moving].abs() > 1).any():
+                end = t
+        t += shift * max(path.step, t * path.growth)
         passed = 0.0
         while t < end and passed <= DARK:
-            dt = max(path.step, t * path.cone)
+            dt = max(path.step, t * path.growth)
             x = o + t * d
             inside = contract(x[None])[0] if path.contracted else x
             cell = ((inside + 1) * resolution / 2).long().clamp(0, resolution - 1)
@@ -124,7 +131,7 @@ def march_reference(
             elif path.contracted:
                 t += dt
             else:
-                leave = (((cell + (d > 0)) * 2 / resolution - 1 - x) / d)[d != 0].min()
+                leave = (((cell + (d > 0)) * 2 / resolution - 1 - x) / d)[moving].min()
                 t += dt * max(1, math.ceil(float(leave) / dt))
         offsets.append(len(rays))
     return Samples(torch.tensor(rays, dtype=torch.int64), torch.tensor(ts), torch.tensor(dts), torch.tensor(offsets))

@@ -3,7 +3,7 @@
 
 Every ray is walked twice, first to count its samples and then to write them, so that the samples of all rays lie
 packed one behind the other whatever their number. Each ray writes its own stretch: no atomics, same result for any
-number of threads.
+number of threads. The walk is compiled without fast mathematics, so that both times it takes the same steps.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def _exit(x, d, i, resolution):  # type: ignore[no-untyped-def]
     return (edge - x) / d
 
 
-@nb.njit(fastmath=True)
+@nb.njit
 def _walk(o, d, shift, near, far, occupied, solid, step, cone, contracted, first, ts, dts):  # type: ignore[no-untyped-def]
     """Samples of one ray. Writes them from index ``first`` on unless it is negative; returns their number."""
     resolution = occupied.shape[0]
@@ -110,4 +110,6 @@ def fill(origins, directions, shifts, near, far, occupied, solid, step, cone, co
         first = offsets[r]
         rays[first : offsets[r + 1]] = r
         if offsets[r + 1] > first:
-            _walk(origins[r], directions[r], shifts[r], near, far, occupied, solid, step, cone, contracted, first, ts, dts)
+            _walk(
+                origins[r], directions[r], shifts[r], near, far, occupied, solid, step, cone, contracted, first, ts, dts
+            )

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from .contraction import uncontract
 from .marching import DARK
@@ -16,7 +16,7 @@ OPAQUE_ENOUGH = 0.01
 DECAY = 0.7
 
 
-class OccupancyGrid:
+class OccupancyGrid(nn.Module):
     """A running maximum of the density in G³ cells over [-1, 1]^3, or over contracted space.
 
     ``solid`` float32 [G, G, G]: about the least density in each cell.
@@ -24,15 +24,21 @@ class OccupancyGrid:
     mean cell does. Cells outside ``allowed`` never are.
     """
 
+    occupied: Tensor
+    solid: Tensor
+    optical: Tensor
+    allowed: Tensor
+
     def __init__(self, allowed: Tensor, step: float, contracted: bool) -> None:
+        super().__init__()
         self.resolution = allowed.shape[0]
-        self.allowed = allowed.reshape(-1).nonzero()[:, 0]
-        self.occupied = allowed.clone()
         self.contracted = contracted
         self.step = step
-        self.optical = torch.zeros(self.resolution**3, device=allowed.device)
-        self.optical[self.allowed] = 2 * OPAQUE_ENOUGH
-        self.solid = torch.zeros_like(allowed, dtype=torch.float32)
+        self.register_buffer("occupied", allowed.clone())
+        self.register_buffer("solid", torch.zeros_like(allowed, dtype=torch.float32))
+        # The rest matters only while training.
+        self.register_buffer("allowed", allowed.reshape(-1).nonzero()[:, 0], persistent=False)
+        self.register_buffer("optical", 2 * OPAQUE_ENOUGH * allowed.reshape(-1).float(), persistent=False)
 
     def observe(self, points: Tensor, density: Tensor) -> None:
         """Learns from densities [N] found at points [N, 3], box coordinates, which cells are solid throughout.
@@ -58,7 +64,7 @@ class OccupancyGrid:
         found = density(points) * self.step * stretch
         self.optical[cells] = torch.maximum(self.optical[cells] * DECAY, found)
         limit = self.optical[self.allowed].mean().clamp_max(OPAQUE_ENOUGH)
-        self.occupied = (self.optical > limit).view(self.occupied.shape)
+        self.occupied.copy_((self.optical > limit).view(self.occupied.shape))
 
     def near(self, cells: int = 1) -> Tensor:
         """``occupied``, grown by that many cells."""

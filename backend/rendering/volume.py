@@ -31,13 +31,25 @@ class Composited(NamedTuple):
 def composite_reference(density: Tensor, colour: Tensor, samples: Samples) -> Composited:
     """density [N], colour [N, 3]: with alpha = 1 - exp(-density dt), each ray's sum of T alpha (colour, 1, t)."""
     count = len(samples.offsets) - 1
-    optical = density * samples.dt
-    gathered = torch.cat([optical.new_zeros(1), optical.cumsum(0)])
-    before = gathered[:-1] - gathered[samples.offsets[:-1]][samples.rays]
-    weights = torch.exp(-before) * -torch.expm1(-optical)
+    transmittance, alpha = _light(density, samples)
+    weights = transmittance * alpha
     values = torch.cat([colour, torch.ones_like(weights)[:, None], samples.t[:, None]], 1)
     sums = values.new_zeros(count, 5).index_add(0, samples.rays, weights[:, None] * values)
     return Composited(sums[:, :3], sums[:, 3], sums[:, 4])
+
+
+def visible_reference(density: Tensor, samples: Samples) -> Tensor:
+    """bool [N]: samples that light still reaches and that stop some of it, which alone are worth a colour."""
+    transmittance, alpha = _light(density, samples)
+    return (transmittance > OPAQUE) & (alpha > CLEAR)
+
+
+def _light(density: Tensor, samples: Samples) -> tuple[Tensor, Tensor]:
+    """Per sample, the part of the ray's light that reaches it, and of that the part it stops."""
+    optical = density * samples.dt
+    gathered = torch.cat([optical.new_zeros(1), optical.cumsum(0)])
+    before = gathered[:-1] - gathered[samples.offsets[:-1]][samples.rays]
+    return torch.exp(-before), -torch.expm1(-optical)
 
 
 def composite(density: Tensor, colour: Tensor, samples: Samples) -> Composited:
@@ -48,17 +60,14 @@ def composite(density: Tensor, colour: Tensor, samples: Samples) -> Composited:
 
 
 def visible(density: Tensor, samples: Samples) -> Tensor:
-    """bool [N]: samples that light still reaches and that stop some of it, which alone are worth a colour."""
+    """See ``visible_reference``. Not differentiable."""
     density = density.detach()
     if density.is_cuda:
         from . import volume_cuda
 
         return volume_cuda.visible(density, samples, OPAQUE, CLEAR)
     if density.device.type != "cpu":
-        optical = density * samples.dt
-        gathered = torch.cat([optical.new_zeros(1), optical.cumsum(0)])
-        before = gathered[:-1] - gathered[samples.offsets[:-1]][samples.rays]
-        return (torch.exp(-before) > OPAQUE) & (-torch.expm1(-optical) > CLEAR)
+        return visible_reference(density, samples)
     from . import volume_cpu
 
     keep = torch.empty(len(density), dtype=torch.bool)
@@ -96,14 +105,25 @@ class _Composite(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None]:
         colour, samples, weights = ctx.colour, ctx.samples, ctx.weights
         grad_density, grad_colour = torch.empty_like(weights), torch.empty_like(colour)
-        given = [grad.contiguous() for grad in grads]
+        rgb, opacity, depth = (grad.contiguous() for grad in grads)
         if colour.is_cuda:
             from . import volume_cuda
 
-            volume_cuda.backward(colour, samples, weights, *given, grad_density, grad_colour)
+            volume_cuda.backward(colour, samples, weights, rgb, opacity, depth, grad_density, grad_colour)
         else:
             from . import volume_cpu
 
-            arrays = (colour, samples.t, samples.dt, samples.offsets, weights, *given, grad_density, grad_colour)
+            arrays = (
+                colour,
+                samples.t,
+                samples.dt,
+                samples.offsets,
+                weights,
+                rgb,
+                opacity,
+                depth,
+                grad_density,
+                grad_colour,
+            )
             volume_cpu.backward(*(array.numpy() for array in arrays))
         return grad_density, grad_colour, None

@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""From a density field to mesh files."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ..errors import Gen3DError
+from ..geometry import cleanup, export, surface, texture
+from ..geometry.mesh import Colour
+from ..settings import MeshSettings
+from .radiance import RadianceField
+
+CHUNK = 2**17
+DEPTHS = 9
+
+
+def write_mesh(
+    field: RadianceField,
+    settings: MeshSettings,
+    box_to_world: NDArray[np.float64],
+    eyes: NDArray[np.float64],
+    device: torch.device,
+    out: Path,
+) -> Generator[float, None, tuple[dict[str, Any], dict[str, str]]]:
+    """GLB, PLY and OBJ of the field's surface into ``out``. Yields the share done.
+
+    eyes: cameras [N, 3] in box coordinates; cavities that none of them is in are removed. Returns facts of the mesh and
+    its files by role. Raises Gen3DError where there is no surface.
+    """
+    density, lower, spacing = yield from sample_density(field, settings.resolution, device)
+    level = settings.level or surface.automatic_level(density, spacing)
+    yield 0.35
+    mesh = surface.extract(density, level, lower, spacing)
+    yield 0.4
+    mesh = cleanup.remove_floaters(mesh, settings.floaters)
+    mesh = cleanup.remove_inside(mesh, eyes)
+    yield 0.45
+    mesh = cleanup.smooth(mesh)
+    mesh = cleanup.decimate(mesh, settings.faces)
+    if settings.watertight:
+        mesh = cleanup.make_watertight(mesh)
+    yield 0.5
+    colour = seen_colour(field, 1.5 * spacing, device)
+    if settings.texture:
+        baking = texture.bake(mesh, colour, settings.texture)
+        while True:
+            try:
+                yield 0.5 + 0.4 * next(baking)
+            except StopIteration as end:
+                mesh = end.value
+                break
+    else:
+        mesh = texture.paint(mesh, colour)
+    yield 0.95
+    files = export.write_all(mesh, box_to_world, out)
+    facts = {"vertices": len(mesh.vertices), "faces": len(mesh.faces), "level": level}
+    return {**facts, "colour": "texture" if settings.texture else "vertex"}, files
+
+
+def sample_density(
+    field: RadianceField, resolution: int, device: torch.device
+) -> Generator[float, None, tuple[NDArray[np.float32], NDArray[np.float64], float]]:
+    """Density [X, Y, Z] on a grid around the field's region, its lower corner [3] and its spacing, in box units.
+
+    The longest side has ``resolution`` cells. Outside the region the density is 0. Yields the share done.
+    Raises Gen3DError where the field is empty.
+    """
+    region = field.region()
+    cells = region.nonzero()
+    if not len(cells):
+        raise Gen3DError(
+            "The field is empty: training found nothing in the box.",
+            "Train longer, or check the dataset's poses and alpha.",
+        )
+    g = region.shape[0]
+    low = (cells.amin(0).cpu().double() * 2 / g - 1).numpy()
+    high = ((cells.amax(0) + 1).cpu().double() * 2 / g - 1).numpy()
+    spacing = float((high - low).max() / resolution)
+    sizes = np.ceil((high - low) / spacing - 1e-6).astype(int) + 1
+    axes = [torch.from_numpy(low[i] + spacing * np.arange(sizes[i])).float().to(device) for i in range(3)]
+    density = np.zeros(tuple(sizes), np.float32)
+    slab = max(1, CHUNK // int(sizes[1] * sizes[2]))
+    for start in range(0, int(sizes[0]), slab):
+        points = torch.stack(torch.meshgrid(axes[0][start : start + slab], axes[1], axes[2], indexing="ij"), -1)
+        flat = points.view(-1, 3)
+        x, y, z = ((flat + 1) * (g / 2)).long().clamp(0, g - 1).unbind(-1)
+        inside = region[x, y, z]
+        values = torch.zeros(len(flat), device=device)
+        with torch.no_grad():
+            values[inside] = field.density(flat[inside])
+        density[start : start + slab] = values.view(points.shape[:3]).cpu().numpy()
+        yield 0.3 * min(1.0, (start + slab) / sizes[0])
+    return density, low, spacing
+
+
+def seen_colour(field: RadianceField, reach: float, device: torch.device) -> Colour:
+    """The colour one sees looking straight at the surface: rendered along the normal, from ``reach`` outside to as much
+    inside. At the surface itself the field is half empty, and the colour of nothing is arbitrary."""
+
+    def colour(points: NDArray[np.float32], normals: NDArray[np.float32]) -> NDArray[np.float32]:
+        depths = torch.linspace(reach, -reach, DEPTHS, device=device)
+        parts: list[Tensor] = []
+        with torch.no_grad():
+            for start in range(0, len(points), CHUNK // DEPTHS):
+                x = torch.from_numpy(points[start : start + CHUNK // DEPTHS]).float().to(device)
+                n = torch.from_numpy(normals[start : start + CHUNK // DEPTHS]).float().to(device)
+                along = (x[:, None] + depths[:, None] * n[:, None]).reshape(-1, 3)
+                optical = field.density(along).view(len(x), DEPTHS) * (2 * reach / DEPTHS)
+                rgb = field.colour(along, -n.repeat_interleave(DEPTHS, 0)).view(len(x), DEPTHS, 3)
+                weights = torch.exp(optical - optical.cumsum(1)) * -torch.expm1(-optical) + 1e-9
+                parts.append((weights[..., None] * rgb).sum(1) / weights.sum(1, keepdim=True))
+        result: NDArray[np.float32] = torch.cat(parts).cpu().numpy() if parts else np.zeros((0, 3), np.float32)
+        return result
+
+    return colour

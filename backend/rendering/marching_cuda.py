@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Ray marching through an occupancy grid on CUDA, compiled by NVIDIA Warp; ``marching.march_reference`` says what it
+does.
+
+One thread a ray, twice: to count its samples and then to write them, packed. Both are the same kernel in strict
+arithmetic, without fused multiply-add, so that they take the same steps, and the same as the kernel for CPUs.
+"""
+
+from __future__ import annotations
+
+from typing import no_type_check
+
+import torch
+import warp as wp
+from torch import Tensor
+
+from ..fields.warp_launch import launch
+from .marching import DARK, Path, Samples
+
+wp.set_module_options({"enable_backward": False, "fuse_fp": False})
+
+FAR = wp.constant(wp.float32(1e30))
+SOLID_ENOUGH = wp.constant(wp.float32(DARK))
+RAYS_A_BLOCK = 64  # a few thousand rays, the size of a training step, so spread over all of a device's processors
+
+
+@wp.func
+@no_type_check
+def _contract(x: wp.vec3):
+    """Box coordinates -> [-1, 1], by the contraction of ``contraction.contract``."""
+    m = wp.max(wp.abs(x[0]), wp.max(wp.abs(x[1]), wp.abs(x[2])))
+    s = 0.5
+    if m > 1.0:
+        s = (2.0 - 1.0 / m) / m * 0.5
+    return x * s
+
+
+@wp.func
+@no_type_check
+def _index(x: wp.float32, resolution: wp.int32):
+    i = wp.int32((x + 1.0) * 0.5 * wp.float32(resolution))
+    return wp.clamp(i, 0, resolution - 1)
+
+
+@wp.func
+@no_type_check
+def _exit(x: wp.float32, d: wp.float32, i: wp.int32, resolution: wp.int32):
+    """Distance along the ray until one coordinate leaves cell i."""
+    if wp.abs(d) < 1e-12:
+        return FAR
+    edge = wp.float32(i)
+    if d > 0.0:
+        edge += 1.0
+    return (edge * 2.0 / wp.float32(resolution) - 1.0 - x) / d
+
+
+@wp.kernel
+@no_type_check
+def _walk(
+    origins: wp.array2d[wp.float32],
+    directions: wp.array2d[wp.float32],
+    shifts: wp.array[wp.float32],
+    near: wp.float32,
+    far: wp.float32,
+    occupied: wp.array3d[wp.bool],
+    solid: wp.array3d[wp.float32],
+    step: wp.float32,
+    cone: wp.float32,
+    contracted: wp.bool,
+    writing: wp.bool,
+    offsets: wp.array[wp.int64],
+    rays: wp.array[wp.int64],
+    ts: wp.array[wp.float32],
+    dts: wp.array[wp.float32],
+):
+    """The number of ray r's samples, in offsets[r + 1]; or, if ``writing``, the samples, from offsets[r] on."""
+    r = wp.tid()
+    resolution = occupied.shape[0]
+    o = wp.vec3(origins[r, 0], origins[r, 1], origins[r, 2])
+    d = wp.vec3(directions[r, 0], directions[r, 1], directions[r, 2])
+    t0 = near
+    t1 = far
+    if not contracted:
+        for axis in range(3):
+            if wp.abs(d[axis]) >= 1e-12:
+                a = (-1.0 - o[axis]) / d[axis]
+                b = (1.0 - o[axis]) / d[axis]
+                t0 = wp.max(t0, wp.min(a, b))
+                t1 = wp.min(t1, wp.max(a, b))
+            elif wp.abs(o[axis]) > 1.0:
+                t1 = -FAR
+    first = offsets[r]
+    count = wp.int64(0)
+    passed = wp.float32(0.0)
+    t = t0 + shifts[r] * wp.max(step, t0 * cone)
+    while t < t1 and passed <= SOLID_ENOUGH:
+        dt = wp.max(step, t * cone)
+        x = o + t * d
+        if contracted:
+            x = _contract(x)
+        ix = _index(x[0], resolution)
+        iy = _index(x[1], resolution)
+        iz = _index(x[2], resolution)
+        if occupied[ix, iy, iz]:
+            if writing:
+                rays[first + count] = wp.int64(r)
+                ts[first + count] = t
+                dts[first + count] = dt
+            count += wp.int64(1)
+            t += dt
+            if solid.shape[0] > 0:
+                passed += solid[ix, iy, iz] * dt
+        elif contracted:
+            t += dt
+        else:
+            leave = wp.min(
+                _exit(x[0], d[0], ix, resolution),
+                wp.min(_exit(x[1], d[1], iy, resolution), _exit(x[2], d[2], iz, resolution)),
+            )
+            # Whole steps only, so that the samples of a ray keep their spacing across empty cells.
+            t += dt * wp.max(1.0, wp.ceil(leave / dt))
+    if not writing:
+        offsets[r + 1] = count
+
+
+def march(
+    origins: Tensor, directions: Tensor, shifts: Tensor, occupied: Tensor, path: Path, solid: Tensor | None = None
+) -> Samples:
+    """See ``marching.march``. Waits for the device once, for the number of samples."""
+    count, device = len(origins), origins.device
+    if solid is None:
+        solid = torch.empty((0, 0, 0), device=device)
+    how = (origins, directions, shifts, path.near, path.far, occupied, solid, path.step, path.growth, path.contracted)
+    offsets = torch.zeros(count + 1, dtype=torch.int64, device=device)
+    whole, real = torch.empty(0, dtype=torch.int64, device=device), torch.empty(0, device=device)
+    launch(_walk, count, *how, False, offsets, whole, real, real, block=RAYS_A_BLOCK)
+    offsets.cumsum_(0)
+    total = int(offsets[-1])
+    rays, t, dt = whole.new_empty(total), real.new_empty(total), real.new_empty(total)
+    launch(_walk, count, *how, True, offsets, rays, t, dt, block=RAYS_A_BLOCK)
+    return Samples(rays, t, dt, offsets)
