@@ -43,22 +43,24 @@ def stratified(
     return 1 / ((1 - s) / near + s / far) if disparity else near + (far - near) * s
 
 
+@torch.no_grad()
 def importance(edges: Tensor, weights: Tensor, count: int, generator: torch.Generator | None = None) -> Tensor:
     """``count`` distances from the piecewise-constant density that has ``weights`` [R, B] between ``edges`` [R, B + 1].
 
     Inverse transform sampling (§5.2), without gradient: [R, count]. Independent draws, or the quantiles in the middle
     of ``count`` equal shares without a generator, which ascend.
     """
-    weights = weights.detach() + FLOOR
+    weights = weights + FLOOR
     shares = (weights / weights.sum(-1, keepdim=True)).cumsum(-1)
-    shares = torch.cat([torch.zeros_like(shares[:, :1]), shares], -1)
     u = _uniform(len(weights), count, generator, weights)
     if generator is None:
         u = (torch.arange(count, device=u.device) + u) / count
-    above = torch.searchsorted(shares, u, right=True).clamp(1, weights.shape[-1])
-    low, high = shares.gather(-1, above - 1), shares.gather(-1, above)
+    part = torch.searchsorted(shares[:, :-1].contiguous(), u, right=True)
+    shares = torch.cat([torch.zeros_like(shares[:, :1]), shares], -1)
+    low, high = shares.gather(-1, part), shares.gather(-1, part + 1)
+    # Rounding may leave parts without a share, and the last share short of 1.
     place = ((u - low) / (high - low).clamp_min(torch.finfo(u.dtype).tiny)).clamp(0, 1)
-    return torch.lerp(edges.gather(-1, above - 1), edges.gather(-1, above), place).detach()
+    return torch.lerp(edges.gather(-1, part), edges.gather(-1, part + 1), place)
 
 
 def composite(density: Tensor, colour: Tensor, t: Tensor, far: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:

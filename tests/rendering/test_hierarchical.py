@@ -131,6 +131,18 @@ def test_importance_where_nothing_or_all_but_nothing_was_met() -> None:
     assert ((t[1:] >= edges[1:, 40:41]) & (t[1:] <= edges[1:, 41:42])).double().mean() > 0.995
 
 
+def test_importance_keeps_within_its_edges_where_shares_are_rounded() -> None:
+    """Half precision has the same rounding as single, only coarser: shares that vanish, and sums that miss 1."""
+    random = generator()
+    weights = torch.rand(200, 60, generator=random).pow(8) * (torch.rand(200, 60, generator=random) < 0.5)
+    weights[:, -5:] = 0
+    edges = torch.linspace(0, 60, 61).repeat(200, 1)
+    t = importance(edges.to(torch.bfloat16), weights.to(torch.bfloat16), 500, generator()).float()
+    assert t.isfinite().all() and (t >= 0).all() and (t <= 60).all()
+    only = importance(torch.tensor([[2.0, 3.0]]), torch.zeros(1, 1), 1000, generator())
+    assert (only >= 2).all() and (only <= 3).all() and only.var().item() == pytest.approx(1 / 12, rel=0.1)
+
+
 # Compositing
 
 
