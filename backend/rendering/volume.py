@@ -113,17 +113,7 @@ class _Composite(torch.autograd.Function):
         else:
             from . import volume_cpu
 
-            arrays = (
-                colour,
-                samples.t,
-                samples.dt,
-                samples.offsets,
-                weights,
-                rgb,
-                opacity,
-                depth,
-                grad_density,
-                grad_colour,
-            )
+            known = (colour, samples.t, samples.dt, samples.offsets, weights)
+            arrays = (*known, rgb, opacity, depth, grad_density, grad_colour)
             volume_cpu.backward(*(array.numpy() for array in arrays))
         return grad_density, grad_colour, None
