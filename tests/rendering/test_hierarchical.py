@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 import pytest
 import torch
@@ -298,7 +299,16 @@ def picture(eye: tuple[float, float, float], side: int = 16) -> tuple[Tensor, Te
     return origin.repeat(side * side, 1), torch.nn.functional.normalize(directions.reshape(-1, 3), dim=-1)
 
 
-def test_learns_a_scene_from_a_few_views() -> None:
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Work this small gains nothing from threads, and waits long for each other's where the machine is busy."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def test_learns_a_scene_from_a_few_views(one_thread: None) -> None:
     around = [(3.0, 0, 0.5), (-1.5, 2.6, 0.5), (-1.5, -2.6, 0.5), (0.5, 0.5, 3.0), (0.5, 0, -3)]
     views = [picture(eye) for eye in [*around, (1.8, 2.4, -0.5), (2.0, -2, 1), (-3.0, 0, 0.5)]]
     origins, directions = (torch.cat(parts) for parts in zip(*views, strict=True))
