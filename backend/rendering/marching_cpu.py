@@ -42,18 +42,25 @@ def _slab(o, d, t0, t1):  # type: ignore[no-untyped-def]
 
 
 @nb.njit(inline="always")
-def _exit(x, d, i, resolution):  # type: ignore[no-untyped-def]
-    """Distance along the ray until one coordinate leaves cell i."""
-    if abs(d) < np.float32(1e-12):
+def _inverse(d):  # type: ignore[no-untyped-def]
+    return ZERO if abs(d) < np.float32(1e-12) else ONE / d
+
+
+@nb.njit(inline="always")
+def _exit(x, inverse, i, width):  # type: ignore[no-untyped-def]
+    """Distance along the ray until one coordinate leaves cell i. inverse: of the direction, 0 if it never does."""
+    if inverse == ZERO:
         return FAR
-    edge = np.float32(i + (1 if d > ZERO else 0)) * np.float32(2.0) / np.float32(resolution) - ONE
-    return (edge - x) / d
+    edge = np.float32(i + (1 if inverse > ZERO else 0)) * width - ONE
+    return (edge - x) * inverse
 
 
 @nb.njit
 def _walk(o, d, shift, near, far, occupied, solid, step, cone, contracted, first, ts, dts):  # type: ignore[no-untyped-def]
     """Samples of one ray. Writes them from index ``first`` on unless it is negative; returns their number."""
     resolution = occupied.shape[0]
+    width = np.float32(2.0) / np.float32(resolution)
+    inverse_x, inverse_y, inverse_z = _inverse(d[0]), _inverse(d[1]), _inverse(d[2])
     t0, t1 = near, far
     if not contracted:
         t0, t1 = _slab(o[0], d[0], t0, t1)
@@ -86,14 +93,14 @@ def _walk(o, d, shift, near, far, occupied, solid, step, cone, contracted, first
             t += dt
         else:
             leave = min(
-                _exit(x, d[0], ix, resolution), min(_exit(y, d[1], iy, resolution), _exit(z, d[2], iz, resolution))
+                _exit(x, inverse_x, ix, width), min(_exit(y, inverse_y, iy, width), _exit(z, inverse_z, iz, width))
             )
             # Whole steps only, so that the samples of a ray keep their spacing across empty cells.
             t += dt * max(ONE, np.ceil(leave / dt))
     return count
 
 
-@nb.njit(parallel=True, fastmath=True, cache=True)
+@nb.njit(parallel=True, cache=True)
 def count(origins, directions, shifts, near, far, occupied, solid, step, cone, contracted, counts):  # type: ignore[no-untyped-def]
     """counts [R] int64: samples of each ray."""
     none = np.empty(0, np.float32)
@@ -103,7 +110,7 @@ def count(origins, directions, shifts, near, far, occupied, solid, step, cone, c
         )
 
 
-@nb.njit(parallel=True, fastmath=True, cache=True)
+@nb.njit(parallel=True, cache=True)
 def fill(origins, directions, shifts, near, far, occupied, solid, step, cone, contracted, offsets, rays, ts, dts):  # type: ignore[no-untyped-def]
     """rays int64, ts and dts float32 [offsets[-1]]: the samples themselves."""
     for r in nb.prange(origins.shape[0]):

@@ -44,14 +44,22 @@ def _index(x: wp.float32, resolution: wp.int32):
 
 @wp.func
 @no_type_check
-def _exit(x: wp.float32, d: wp.float32, i: wp.int32, resolution: wp.int32):
-    """Distance along the ray until one coordinate leaves cell i."""
+def _inverse(d: wp.float32):
     if wp.abs(d) < 1e-12:
+        return 0.0
+    return 1.0 / d
+
+
+@wp.func
+@no_type_check
+def _exit(x: wp.float32, inverse: wp.float32, i: wp.int32, width: wp.float32):
+    """Distance along the ray until one coordinate leaves cell i. inverse: of the direction, 0 if it never does."""
+    if inverse == 0.0:
         return FAR
     edge = wp.float32(i)
-    if d > 0.0:
+    if inverse > 0.0:
         edge += 1.0
-    return (edge * 2.0 / wp.float32(resolution) - 1.0 - x) / d
+    return (edge * width - 1.0 - x) * inverse
 
 
 @wp.kernel
@@ -78,6 +86,8 @@ def _walk(
     resolution = occupied.shape[0]
     o = wp.vec3(origins[r, 0], origins[r, 1], origins[r, 2])
     d = wp.vec3(directions[r, 0], directions[r, 1], directions[r, 2])
+    width = 2.0 / wp.float32(resolution)
+    inverse = wp.vec3(_inverse(d[0]), _inverse(d[1]), _inverse(d[2]))
     t0 = near
     t1 = far
     if not contracted:
@@ -114,8 +124,8 @@ def _walk(
             t += dt
         else:
             leave = wp.min(
-                _exit(x[0], d[0], ix, resolution),
-                wp.min(_exit(x[1], d[1], iy, resolution), _exit(x[2], d[2], iz, resolution)),
+                _exit(x[0], inverse[0], ix, width),
+                wp.min(_exit(x[1], inverse[1], iy, width), _exit(x[2], inverse[2], iz, width)),
             )
             # Whole steps only, so that the samples of a ray keep their spacing across empty cells.
             t += dt * wp.max(1.0, wp.ceil(leave / dt))

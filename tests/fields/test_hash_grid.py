@@ -15,7 +15,7 @@ GRIDS = {
     "one": levels(1, 5, 5, 10),
     "sixteen": levels(16, 4, 200, 10),
 }
-COUNTS = (0, 1, 7, 2047, 2049, 5000)
+COUNTS = (0, 1, 7, 2049)
 
 
 def scattered(count: int, resolution: int = 16, seed: int = 0) -> Tensor:

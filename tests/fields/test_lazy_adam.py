@@ -12,6 +12,8 @@ from torch import Tensor
 from backend.fields import lazy_adam
 from backend.fields.lazy_adam import LazyAdam
 
+from .warp_modules import needs_cuda
+
 Update = Callable[..., None]
 UPDATES = {"kernel": lazy_adam._update_kernel, "torch": lazy_adam._update_torch}
 
@@ -93,6 +95,20 @@ def test_both_ways_of_updating_agree_over_many_sparse_steps(monkeypatch: pytest.
             table.grad = dense((403,), step) * (torch.rand(403, generator=generator) < 0.3)
             optimizer.step()
         ends.append(table.detach())
+    torch.testing.assert_close(*ends, rtol=1e-5, atol=1e-6)
+
+
+@needs_cuda
+def test_a_cuda_device_gives_the_same() -> None:
+    ends = []
+    for device in ("cpu", "cuda"):
+        table = torch.nn.Parameter(torch.linspace(-1, 1, 403).to(device))
+        optimizer = LazyAdam([table], lr=1e-2)
+        for step in range(20):
+            mask = torch.rand(403, generator=torch.Generator().manual_seed(step)) < 0.3
+            table.grad = (dense((403,), step) * mask).to(device)
+            optimizer.step()
+        ends.append(table.detach().cpu())
     torch.testing.assert_close(*ends, rtol=1e-5, atol=1e-6)
 
 
