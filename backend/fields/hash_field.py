@@ -25,7 +25,8 @@ class HashField(nn.Module):
     in; weights and everything else are float32.
     """
 
-    def __init__(self, grid: Levels) -> None:
+    def __init__(self, grid: Levels, shift: float = 0.0) -> None:
+        """``shift`` is added to the logarithm of the density: how full space is before training."""
         super().__init__()
         self.grid = HashGrid(grid)
         widths = [
@@ -36,6 +37,7 @@ class HashField(nn.Module):
             (HIDDEN, 3),
         ]
         self.weights = nn.ParameterList([_he(*width) for width in widths])
+        self.shift = shift
         self.dtype = torch.float32
 
     def encode(self, points: Tensor, known: Tensor | None = None) -> Tensor:
@@ -46,7 +48,7 @@ class HashField(nn.Module):
     def density(self, encoded: Tensor) -> tuple[Tensor, Tensor]:
         """Encodings [N, C] -> density [N], float32, per unit of the box, and geometry features [N, 16]."""
         features = self._linear(1, F.relu(self._linear(0, encoded.to(self.dtype))))
-        density: Tensor = _TruncatedExp.apply(features[:, 0].float())  # type: ignore[no-untyped-call]
+        density: Tensor = _TruncatedExp.apply(features[:, 0].float() + self.shift)  # type: ignore[no-untyped-call]
         return density, features
 
     def colour(self, features: Tensor, directions: Tensor, rays: Tensor | None = None) -> Tensor:
@@ -58,7 +60,8 @@ class HashField(nn.Module):
         if rays is not None:
             harmonics = harmonics.index_select(0, rays)
         hidden = F.relu(self._linear(2, torch.cat([features, harmonics], 1)))
-        return torch.sigmoid(self._linear(4, F.relu(self._linear(3, hidden))).float())
+        colour: Tensor = torch.sigmoid(self._linear(4, F.relu(self._linear(3, hidden))).float())
+        return colour
 
     def forward(self, points: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
         """points, unit directions [N, 3] -> density [N], sRGB [N, 3]."""

@@ -33,7 +33,7 @@ from .radiance import Scene
 
 Training = FastTraining | PaperTraining
 
-TARGET_CPU, TARGET_GPU = 2**14, 2**18  # samples a step
+TARGET_CPU, TARGET_GPU = 3 * 2**13, 2**18  # samples a step
 LOG2_ROWS_CPU, LOG2_ROWS_GPU = 17, 19  # what fits the caches
 YIELD_SECONDS = 0.1
 SMALLEST = 16  # pixels

@@ -25,8 +25,10 @@ from . import optimiser_state
 STEPS = 20_000
 LEARNING_RATE, WARM_UP, DECAY_FROM, DECAY_TO = 1e-2, 50, 0.3, 0.01
 HUBER = 0.1
-UPDATE_EVERY, UPDATE_SAMPLES, FIRST_UPDATE = 16, 2**14, 64
+UPDATE_EVERY, UPDATE_SAMPLES, UPDATE_SHARE, FIRST_UPDATE = 16, 2**14, 1 / 8, 32
 PRUNE_FROM = 100
+AIR = -3.0  # logarithm of the density before training where no silhouette says what is empty
+LOOK = 0.25  # what it costs to see that a sample is not needed, in samples that are
 SAMPLES_AT_START, RAYS_MOST = 32, 2**16  # samples of a ray, and rays
 
 
@@ -44,9 +46,7 @@ class Shape:
         """Steps as long as a pixel is wide, which measured better than finer ones at equal time."""
         step = min(max(1.1 * self.footprint, math.sqrt(3) / 1024), 0.02)
         if self.unbounded:
-            return Path(
-                step / 2, cone=min(max(1.1 * self.footprint, 1 / 256), 1 / 50), near=0.05, far=1e3, contracted=True
-            )
+            return Path(max(step, 0.01), cone=1 / 64, near=0.05, far=64.0, contracted=True)
         return Path(step)
 
     @property
@@ -62,7 +62,7 @@ class FastNerf(nn.Module):
         """allowed: bool [G, G, G], cells that may hold something; None: all."""
         super().__init__()
         self.shape = shape
-        self.field = HashField(levels(finest=shape.finest, log2_rows=shape.log2_rows))
+        self.field = HashField(levels(finest=shape.finest, log2_rows=shape.log2_rows), AIR if shape.unbounded else 0.0)
         everywhere = torch.ones((shape.resolution,) * 3, dtype=torch.bool)
         self.occupancy = OccupancyGrid(everywhere if allowed is None else allowed, shape.path.step, shape.unbounded)
 
@@ -138,7 +138,8 @@ class FastTraining:
         truth = value[:, :3] if value.shape[1] == 3 else background.lerp(value[:, :3], value[:, 3:])
 
         samples = model.walk(origins, directions, torch.rand(self.rays, generator=generator, device=device))
-        seen, used = model.shade(origins, directions, samples, prune=self.steps >= PRUNE_FROM)
+        seen, kept = model.shade(origins, directions, samples, prune=self.steps >= PRUNE_FROM)
+        used = kept + len(samples) * LOOK  # an estimate of the cost, in samples
         rgb = seen.rgb
         if self.exposure is not None:
             # A gain on sRGB values is one on light to the power of about 2.2. Only differences count: the mean stays 1.
@@ -149,9 +150,10 @@ class FastTraining:
         self.steps += 1
         if self.steps % UPDATE_EVERY == 0 and self.steps >= FIRST_UPDATE:
             with torch.no_grad():
-                model.occupancy.update(model.density, UPDATE_SAMPLES, generator)
+                model.occupancy.update(model.density, UPDATE_SAMPLES, UPDATE_SHARE, generator)
         if self.steps % 4 == 0:
-            self.rays = min(max(int(self.rays * (0.9 + 0.1 * self.target / max(used, 1))), 256), RAYS_MOST)
+            change = math.sqrt(self.target / max(used, 1))
+            self.rays = min(max(int(self.rays * min(max(change, 0.5), 1.25)), 16), RAYS_MOST)
         return loss.detach()
 
     def _descend(self, loss: Tensor, fraction: float) -> None:

@@ -38,7 +38,7 @@ class OccupancyGrid(nn.Module):
         self.register_buffer("solid", torch.zeros_like(allowed, dtype=torch.float32))
         # The rest matters only while training.
         self.register_buffer("allowed", allowed.reshape(-1).nonzero()[:, 0], persistent=False)
-        self.register_buffer("optical", 2 * OPAQUE_ENOUGH * allowed.reshape(-1).float(), persistent=False)
+        self.register_buffer("optical", 1.3 * OPAQUE_ENOUGH * allowed.reshape(-1).float(), persistent=False)
 
     def observe(self, points: Tensor, density: Tensor) -> None:
         """Learns from densities [N] found at points [N, 3], box coordinates, which cells are solid throughout.
@@ -51,13 +51,17 @@ class OccupancyGrid(nn.Module):
             most = np.float32(DARK / 3 / self.step)  # so that no single cell hides what is behind it
             occupancy_cpu.observe(points.numpy(), density.numpy(), self.contracted, most, self.solid.numpy())
 
-    def update(self, density: Callable[[Tensor], Tensor], samples: int, generator: torch.Generator) -> None:
-        """Looks at ``samples`` allowed and as many occupied cells, each at a random point.
+    def update(
+        self, density: Callable[[Tensor], Tensor], samples: int, share: float, generator: torch.Generator
+    ) -> None:
+        """Looks at ``samples`` occupied cells and a ``share`` of all allowed ones, each at a random point.
 
         density: box coordinates [N, 3] -> [N], per unit of the box.
         """
         occupied = self.occupied.view(-1).nonzero()[:, 0]
-        cells = torch.cat([_some(self.allowed, samples, generator), _some(occupied, samples, generator)])
+        cells = torch.cat(
+            [_some(self.allowed, int(share * len(self.allowed)), generator), _some(occupied, samples, generator)]
+        )
         points = self._points(cells, generator)
         # Steps grow with the distance from the middle of the scene, and so does what stops the light in one of them.
         stretch = points.abs().amax(1).clamp_min(1.0)
