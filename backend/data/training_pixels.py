@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ..errors import Gen3DError
 from ..rendering.cameras import Cameras
 from .posed_images import Picture, PosedImages
 
@@ -36,6 +37,7 @@ class TrainingPixels:
     """All trusted pixels of the train split, on one device."""
 
     def __init__(self, images: PosedImages, world_to_box: NDArray[np.float64], device: torch.device) -> None:
+        """Raises Gen3DError where the masks leave no pixel."""
         train = images.splits["train"].tolist()
         self.count = len(train)
         self.cameras = cameras(images, world_to_box, train).to(device)
@@ -52,6 +54,12 @@ class TrainingPixels:
         if any(mask is not None for mask in masks):
             known = [np.ones(n, np.bool_) if m is None else m.reshape(-1) for m, n in zip(masks, sizes, strict=True)]
             self.trusted = torch.from_numpy(np.nonzero(np.concatenate(known))[0]).to(device)
+            if not len(self.trusted):
+                raise Gen3DError(
+                    "The masks leave no pixel of the training pictures.",
+                    "Make them white where the pictures are to be used.",
+                    field="dataset",
+                )
 
     def sample(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
         """Random pixels: image of each [count], place (x, y) of its middle [count, 2], value [count, 3 or 4] in [0, 1].

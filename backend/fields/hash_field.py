@@ -88,4 +88,5 @@ class _TruncatedExp(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Tensor:
         (y,) = ctx.saved_tensors
-        return grads[0] * y
+        gradient: Tensor = grads[0] * y
+        return gradient

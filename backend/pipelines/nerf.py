@@ -63,9 +63,10 @@ def train(settings: NerfSettings, out: Path, resume: Snapshot | None = None) -> 
 
     def snapshot() -> Snapshot:
         tensors, facts = training.state()
-        tensors = {f"training.{name}": value.detach().cpu() for name, value in tensors.items()}
-        tensors |= {f"field.{name}": value.detach().cpu() for name, value in field.state_dict().items()}
-        return Snapshot(tensors, {**facts, "preset": settings.preset, "seconds": spent})
+        tensors = {f"training.{name}": value for name, value in tensors.items()}
+        tensors |= {f"field.{name}": value for name, value in field.state_dict().items()}
+        copies = {name: value.detach().to("cpu", copy=True) for name, value in tensors.items()}
+        return Snapshot(copies, {**facts, "preset": settings.preset, "seconds": spent})
 
     limit = settings.steps or (0 if settings.seconds else default_steps(settings.preset))
     began, told = time.perf_counter() - spent, 0.0

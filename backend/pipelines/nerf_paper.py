@@ -112,7 +112,7 @@ class PaperTraining:
             seen = self.model.both(*self.pixels.cameras.rays(image, place), self.generator)
             errors = [F.mse_loss(one.rgb + (1 - one.opacity)[:, None], truth) for one in seen]
             loss = torch.stack(errors).sum() * (rays / self.rays)
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             total += loss.detach()
         self.adam.step()
         self.steps += 1

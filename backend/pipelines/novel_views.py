@@ -17,6 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from ..data.film import film
+from ..data.validate import MAX_COORDINATE
 from ..errors import Gen3DError
 from ..rendering.cameras import Cameras
 from .radiance import RadianceField, Scene
@@ -104,20 +105,24 @@ def read_camera_path(path: Path) -> NDArray[np.float64]:
             f"{path} cannot be read: {str(error)[:200]}.", "Give a JSON list of 4x4 matrices.", field="cameras"
         ) from error
     if isinstance(content, dict):
-        frames = content.get("frames")
-        content = [f.get("transform_matrix") if isinstance(f, dict) else f for f in frames or []]
+        content = content.get("frames")
     if not isinstance(content, list) or not content:
         raise Gen3DError(f"{path} lists no cameras.", "Give a JSON list of 4x4 matrices.", field="cameras")
-    return np.stack([_pose(entry, f"{path}, camera {i}") for i, entry in enumerate(content)])
+    entries = [entry.get("transform_matrix") if isinstance(entry, dict) else entry for entry in content]
+    return np.stack([_pose(entry, f"{path}, camera {i}") for i, entry in enumerate(entries)])
 
 
 def _pose(entry: Any, where: str) -> NDArray[np.float64]:
     try:
         matrix = np.array(entry, np.float64)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         matrix = np.zeros(0)
-    if matrix.shape != (4, 4) or not np.isfinite(matrix).all():
+    if matrix.shape != (4, 4) or not np.abs(matrix).max() < MAX_COORDINATE:  # NaN is not less, either
         raise Gen3DError(f"{where} is not a 4x4 matrix of finite numbers.", "Correct it.", field="cameras")
+    if np.abs(matrix[3] - (0, 0, 0, 1)).max() > 1e-4:
+        raise Gen3DError(
+            f"{where} has a last row other than 0 0 0 1.", "Give its position in column 4.", field="cameras"
+        )
     rotation = matrix[:3, :3]
     size = np.cbrt(abs(np.linalg.det(rotation)))
     if size < 1e-9 or not np.allclose(rotation.T @ rotation, np.eye(3) * size**2, atol=1e-2 * size**2):

@@ -26,5 +26,5 @@ def unpack(optimisers: Mapping[str, torch.optim.Optimizer], tensors: Mapping[str
         for key, value in tensors.items():
             if key.startswith(f"{name}."):
                 _, index, entry = key.split(".")
-                content["state"].setdefault(int(index), {})[entry] = value
+                content["state"].setdefault(int(index), {})[entry] = value.clone()
         optimiser.load_state_dict(content)

@@ -66,7 +66,9 @@ class OccupancyGrid(nn.Module):
         # Steps grow with the distance from the middle of the scene, and so does what stops the light in one of them.
         stretch = points.abs().amax(1).clamp_min(1.0)
         found = density(points) * self.step * stretch
-        self.optical[cells] = torch.maximum(self.optical[cells] * DECAY, found)
+        # A cell may have been drawn twice; neither line depends on which of its points comes last.
+        self.optical[cells] = self.optical[cells] * DECAY
+        self.optical.scatter_reduce_(0, cells, found, "amax")
         limit = self.optical[self.allowed].mean().clamp_max(OPAQUE_ENOUGH)
         self.occupied.copy_((self.optical > limit).view(self.occupied.shape))
 
