@@ -14,12 +14,14 @@ from torch import Tensor
 
 from ..errors import Gen3DError
 from ..geometry import cleanup, export, surface, texture
-from ..geometry.mesh import Colour
+from ..geometry.mesh import Colour, Mesh, area
 from ..settings import MeshSettings
 from .radiance import RadianceField
 
 CHUNK = 2**17
-DEPTHS = 9
+DEPTHS = 21
+LEVELS = 5  # tried, each half the one before
+POROUS = 1.1  # share of the least area above which a surface is taken to have pores
 
 
 def write_mesh(
@@ -36,19 +38,14 @@ def write_mesh(
     its files by role. Raises Gen3DError where there is no surface.
     """
     density, lower, spacing = yield from sample_density(field, settings.resolution, device)
-    level = settings.level or surface.automatic_level(density, spacing)
-    yield 0.35
-    mesh = surface.extract(density, level, lower, spacing)
-    yield 0.4
-    mesh = cleanup.remove_floaters(mesh, settings.floaters)
-    mesh = cleanup.remove_inside(mesh, eyes)
+    level, mesh = yield from find_surface(density, lower, spacing, settings, eyes)
     yield 0.45
     mesh = cleanup.smooth(mesh)
     mesh = cleanup.decimate(mesh, settings.faces)
     if settings.watertight:
         mesh = cleanup.make_watertight(mesh)
     yield 0.5
-    colour = seen_colour(field, 1.5 * spacing, device)
+    colour = seen_colour(field, (2 * spacing, -8 * spacing), device)
     if settings.texture:
         baking = texture.bake(mesh, colour, settings.texture)
         while True:
@@ -101,19 +98,51 @@ def sample_density(
     return density, low, spacing
 
 
-def seen_colour(field: RadianceField, reach: float, device: torch.device) -> Colour:
-    """The colour one sees looking straight at the surface: rendered along the normal, from ``reach`` outside to as much
-    inside. At the surface itself the field is half empty, and the colour of nothing is arbitrary."""
+def find_surface(
+    density: NDArray[np.float32],
+    lower: NDArray[np.float64],
+    spacing: float,
+    settings: MeshSettings,
+    eyes: NDArray[np.float64],
+) -> Generator[float, None, tuple[float, Mesh]]:
+    """The surface without floaters and without what is hidden inside, and its level. Yields the share done.
+
+    Where no level is set, lower and lower ones are tried, from a quarter of the one that on the whole looks most like
+    the field: at that, thin and dark parts, which training leaves fainter than the rest, would be torn. And where a
+    surface has one colour, it may be so soft that it is porous still, and through its pores the walls of the hollow
+    inside count as seen. So the highest level is taken whose area is hardly above the least.
+    """
+
+    def cleaned(level: float) -> Mesh:
+        mesh = surface.extract(density, level, lower, spacing)
+        return cleanup.remove_inside(cleanup.remove_floaters(mesh, settings.floaters), eyes)
+
+    if settings.level:
+        return settings.level, cleaned(settings.level)
+    best = surface.automatic_level(density, spacing)
+    yield 0.32
+    levels = [best / 2**i for i in range(2, 2 + LEVELS)]
+    areas = []
+    for i, level in enumerate(levels):
+        areas.append(area(cleaned(level)))
+        yield 0.32 + 0.1 * (i + 1) / LEVELS
+    chosen = next(level for level, size in zip(levels, areas, strict=True) if size <= POROUS * min(areas))
+    return chosen, cleaned(chosen)
+
+
+def seen_colour(field: RadianceField, reach: tuple[float, float], device: torch.device) -> Colour:
+    """The colour one sees looking straight at the surface: rendered along the normal, from ``reach[0]`` box units
+    outside to ``reach[1]``. At the surface itself the field is almost empty, and the colour of nothing is arbitrary."""
 
     def colour(points: NDArray[np.float32], normals: NDArray[np.float32]) -> NDArray[np.float32]:
-        depths = torch.linspace(reach, -reach, DEPTHS, device=device)
+        depths = torch.linspace(*reach, DEPTHS, device=device)
         parts: list[Tensor] = []
         with torch.no_grad():
             for start in range(0, len(points), CHUNK // DEPTHS):
                 x = torch.from_numpy(points[start : start + CHUNK // DEPTHS]).float().to(device)
                 n = torch.from_numpy(normals[start : start + CHUNK // DEPTHS]).float().to(device)
                 along = (x[:, None] + depths[:, None] * n[:, None]).reshape(-1, 3)
-                optical = field.density(along).view(len(x), DEPTHS) * (2 * reach / DEPTHS)
+                optical = field.density(along).view(len(x), DEPTHS) * ((reach[0] - reach[1]) / (DEPTHS - 1))
                 rgb = field.colour(along, -n.repeat_interleave(DEPTHS, 0)).view(len(x), DEPTHS, 3)
                 weights = torch.exp(optical - optical.cumsum(1)) * -torch.expm1(-optical) + 1e-9
                 parts.append((weights[..., None] * rgb).sum(1) / weights.sum(1, keepdim=True))
