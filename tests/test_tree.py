@@ -83,7 +83,8 @@ def test_no_source_can_turn_data_into_code() -> None:
 
 
 def test_sources_name_their_licence() -> None:
-    own = [*SOURCES, *ROOT.glob("*.py"), *(ROOT / "tests").rglob("*.py"), *(ROOT / "examples").rglob("*.py")]
+    folders = [ROOT / name for name in ("tests", "examples", "benchmarks")]
+    own = [*SOURCES, *ROOT.glob("*.py"), *(path for folder in folders for path in folder.rglob("*.py"))]
     bare = [path for path in own if (text := path.read_text("utf-8")) and "SPDX-License-Identifier" not in text[:120]]
     assert bare == []
 
