@@ -109,6 +109,5 @@ def test_a_lens_that_distorts_is_told_for_all() -> None:
 
 
 def test_values_span_zero_to_one() -> None:
-    for dtype in (np.uint8, np.uint16):
-        most = np.iinfo(dtype).max
-        np.testing.assert_array_equal(as_float(np.array([0, most], dtype)), (0.0, 1.0))
+    np.testing.assert_array_equal(as_float(np.array([0, 255], np.uint8)), (0.0, 1.0))
+    np.testing.assert_array_equal(as_float(np.array([0, 65535], np.uint16)), (0.0, 1.0))

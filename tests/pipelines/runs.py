@@ -75,7 +75,10 @@ def learn(
     at: Sequence[int] = (),
     look: bool = False,
 ) -> tuple[Snapshot, dict[int, Snapshot], list[float]]:
-    """Only the training of a job: its state at the end, after the steps ``at``, and its losses. ``look``: with previews."""
+    """Only the training of a job: its state at the end, after the steps ``at``, and its losses.
+
+    look: with previews.
+    """
     out.mkdir()
     pipeline = nerf.train(wanted, out, resume)
     during: dict[int, Snapshot] = {}

@@ -104,7 +104,7 @@ def without_a_tensor(path: Path) -> None:
     save_file(tensors, path, metadata)
 
 
-DAMAGES = {
+DAMAGES: dict[str, Callable[[Path], None]] = {
     "missing": Path.unlink,
     "cut": cut,
     "empty": emptied,

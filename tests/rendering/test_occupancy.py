@@ -20,7 +20,8 @@ def grid(allowed: Tensor | None = None, contracted: bool = False) -> OccupancyGr
 
 
 def ball(points: Tensor, radius: float = 0.4, density: float = 50.0) -> Tensor:
-    return density * (points.norm(dim=-1) < radius).float()
+    inside: Tensor = points.norm(dim=-1) < radius
+    return density * inside.float()
 
 
 def cells_of(points: Tensor) -> Tensor:
