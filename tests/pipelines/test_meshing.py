@@ -39,7 +39,8 @@ class Ball:
         normals = torch.nn.functional.normalize(points, dim=1)
         facing = (-(normals * directions).sum(1, keepdim=True)).clamp_min(0)
         shell = (points.norm(dim=1, keepdim=True) > self.radius - 0.05).float()
-        return known(normals) * facing * shell
+        seen: Tensor = known(normals) * facing * shell
+        return seen
 
     def region(self) -> Tensor:
         return self.where
