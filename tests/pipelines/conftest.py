@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import numba
 import pytest
 import torch
 
@@ -17,14 +18,16 @@ from .runs import Run, run, settings
 @pytest.fixture(scope="session", autouse=True)
 def small_steps() -> Iterator[None]:
     """Small steps on one thread, for a small scene, each of which is told."""
-    threads = torch.get_num_threads()
+    threads = torch.get_num_threads(), numba.get_num_threads()
     torch.set_num_threads(1)
+    numba.set_num_threads(1)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(nerf, "TARGET_CPU", 2048)
         patch.setattr(nerf, "LOG2_ROWS_CPU", 14)
         patch.setattr(nerf, "YIELD_SECONDS", 0.0)
         yield
-    torch.set_num_threads(threads)
+    torch.set_num_threads(threads[0])
+    numba.set_num_threads(threads[1])
 
 
 @pytest.fixture(scope="session")
