@@ -11,7 +11,7 @@ somewhat larger. The compared take turns, so that a machine that grows slower do
 
 nerfstudio's encoder needs few of the packages that nerfstudio asks for. In an environment of its own:
 
-    python -m venv peer && peer/bin/pip install -e .
+    python -m venv peer && peer/bin/pip install -r requirements.txt
     peer/bin/pip install --no-deps nerfstudio==1.1.5 jaxtyping==0.3.11 viser==1.1.1 msgspec==0.22.0 zstandard==0.25.0
     peer/bin/python benchmarks/nerf.py DATASET
 """
@@ -32,6 +32,8 @@ from typing import Any
 import numba
 import torch
 from torch import Tensor, nn
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from backend.data import normalise, posed_images
 from backend.data.training_pixels import TrainingPixels
