@@ -30,14 +30,14 @@ def test_a_moved_turned_and_scaled_object_is_met(tmp_path: Path) -> None:
     tilt = [math.radians(angle) for angle in (20.0, -35.0, 110.0)]
     original = lighthouse.build((-40.0, 25.0, 9.0), tilt, 1.7)
     lighthouse.light()
-    dataset = api.capture(tmp_path / "views", objects=[original], views=48, width=192, height=192, samples=16)
+    dataset = api.capture(tmp_path / "views", objects=[original], views=44, width=160, height=160, samples=16)
     seen: list[float] = []
     home = tmp_path / "home"
     try:
         result = api.train(
             dataset.folder,
             home=home,
-            seconds=90,
+            seconds=45,
             on_progress=lambda row: seen.append((row.progress or {}).get("fraction", 0)),
         )
     finally:
