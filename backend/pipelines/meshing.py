@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Generator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +16,13 @@ from torch import Tensor
 
 from ..errors import Gen3DError
 from ..geometry import cleanup, export, surface, texture
-from ..geometry.mesh import Colour, Mesh, area
+from ..geometry.mesh import Colour, Mesh, area, vertex_normals
 from ..settings import MeshSettings
 from .radiance import RadianceField
 
 CHUNK = 2**17
 DEPTHS = 21
+SETTLE, ABSORBED = 0.8, 0.25  # cells, share of the light
 LEVELS = 5  # tried, each half the one before
 POROUS = 1.1  # share of the least area above which a surface is taken to have pores
 
@@ -40,7 +43,7 @@ def write_mesh(
     density, lower, spacing = yield from sample_density(field, settings.resolution, device)
     level, mesh = yield from find_surface(density, lower, spacing, settings, eyes)
     yield 0.45
-    mesh = cleanup.smooth(mesh)
+    mesh = cleanup.smooth(settled(field, mesh, spacing, device))
     mesh = cleanup.decimate(mesh, settings.faces)
     if settings.watertight:
         mesh = cleanup.make_watertight(mesh)
@@ -128,6 +131,27 @@ def find_surface(
         yield 0.32 + 0.1 * (i + 1) / LEVELS
     chosen = next(level for level, size in zip(levels, areas, strict=True) if size <= POROUS * min(areas))
     return chosen, cleaned(chosen)
+
+
+def settled(field: RadianceField, mesh: Mesh, spacing: float, device: torch.device) -> Mesh:
+    """The mesh with its vertices moved inwards to where ``ABSORBED`` of the light is gone, ``SETTLE`` cells at most.
+
+    Levels low enough for whole surfaces lie a little outside of what one sees. (Measured on a known object: with this,
+    0.09 % of its diagonal instead of 0.22 %; deeper or at half of the light, the surface ends up too far inside.)
+    """
+    depths = torch.linspace(0, SETTLE * spacing, DEPTHS, device=device)
+    normals = vertex_normals(mesh)
+    moved: list[Tensor] = []
+    with torch.no_grad():
+        for start in range(0, len(mesh.vertices), CHUNK // DEPTHS):
+            x = torch.from_numpy(mesh.vertices[start : start + CHUNK // DEPTHS]).to(device)
+            n = torch.from_numpy(normals[start : start + CHUNK // DEPTHS]).to(device)
+            along = (x[:, None] - depths[:, None] * n[:, None]).reshape(-1, 3)
+            optical = field.density(along).view(len(x), DEPTHS).cumsum(1) * float(depths[1])
+            reached = (optical < -math.log1p(-ABSORBED)).sum(1).clamp_max(DEPTHS - 1)
+            moved.append(x - depths[reached][:, None] * n)
+    vertices: NDArray[np.float32] = torch.cat(moved).cpu().numpy() if moved else mesh.vertices
+    return replace(mesh, vertices=vertices)
 
 
 def seen_colour(field: RadianceField, reach: tuple[float, float], device: torch.device) -> Colour:
