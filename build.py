@@ -19,6 +19,7 @@ import functools
 import glob
 import hashlib
 import io
+import itertools
 import json
 import os
 import re
@@ -383,7 +384,8 @@ def demo(arguments: list[str]) -> int:
     versions = sorted(BLENDER_WHEELS, key=lambda version: BLENDER_WHEELS[version] != HERE)
     version = next((version for version in versions if find_python(BLENDER_WHEELS[version])), versions[0])
     made = together({"backend": ensure_backend, "blender": functools.partial(ensure_wheel, version)})
-    results = [ROOT / "demo" / name for name in ("result.blend", "result.glb", "compare.png")]
+    out = ROOT / next((value for name, value in itertools.pairwise(arguments) if name == "--out"), "demo")
+    results = [out / name for name in ("result.blend", "result.glb", "compare.png")]
     for result in results:
         result.unlink(missing_ok=True)
     command = [str(made["blender"]), "examples/demo_scene.py", "--out", "demo", *arguments]
@@ -398,6 +400,8 @@ def dev_install(program: str | None) -> int:
     from backend.home import user_home
 
     found = [program] if program else [b.command[0] for b in find_blenders() if b.root == str(ROOT)]
+    if program and not shutil.which(program):
+        raise BuildError(f"{program} is not a program. Name Blender's: build.py dev-install --blender PATH.")
     if not found:
         raise BuildError("No Blender was found. Name its program: build.py dev-install --blender PATH.")
     python = ensure_backend()

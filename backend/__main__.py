@@ -98,7 +98,9 @@ def parser() -> Parser:
     serve = command("serve", run_server, "run the backend that Blender talks to")
     serve.add_argument("--runtime-file", type=Path, metavar="PATH", help="where to write address and token")
     serve.add_argument("--host", default="127.0.0.1", help="address to listen on")
-    serve.add_argument("--port", type=int, default=0, help="0 lets the system choose")
+    serve.add_argument(
+        "--port", type=int, choices=range(65536), metavar="PORT", default=0, help="0: the system chooses"
+    )
     serve.add_argument("--allow-remote", action="store_true", help="allow a host that other machines can reach")
     jobs = command("jobs", run_jobs, "list, cancel or resume the backend's jobs")
     jobs.add_argument("action", nargs="?", choices=("list", "cancel", "resume"), default="list")
@@ -330,7 +332,9 @@ def as_row(store: JobStore, job: Job) -> dict[str, Any]:
 
 
 def find_job(store: JobStore, beginning: str) -> Job:
-    found = [job for job in store.all() if beginning and job.id.startswith(beginning)]
+    found = [job for job in store.all() if job.id.startswith(beginning)]
+    if not beginning:
+        raise Gen3DError("The job's id is missing.", "See `gen3d jobs` for the ids.", field="id")
     if len(found) != 1:
         cause = f"{'Several jobs begin' if found else 'No job begins'} with {beginning[:40]!r}."
         raise Gen3DError(cause, "See `gen3d jobs` for the ids.", field="id")

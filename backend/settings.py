@@ -62,7 +62,9 @@ class NerfSettings:
     seconds: float = option(
         120.0, low=0.0, high=7 * 86400.0, help="training time; 0 trains for the given number of steps instead"
     )
-    steps: int = option(0, low=0, high=10_000_000, help="training steps; 0 takes the preset's, or the time limit")
+    steps: int = option(
+        0, low=0, high=10_000_000, help="training steps, where seconds is 0 or lasts longer; 0 takes the preset's"
+    )
     seed: int = option(0, low=0, high=SEED_MAX, help="same seed, same device, same number of steps: same result")
     scene: str = option(
         "auto",
@@ -90,7 +92,9 @@ class RenderSettings:
 
     result: str = option(subtype="path", help="result folder of a finished job")
     cameras: str = option(
-        "", subtype="path", help="JSON camera path: a list of 4x4 camera-to-world matrices; empty makes a turntable"
+        "",
+        subtype="path",
+        help="JSON camera path: 4x4 camera-to-world matrices, or frames with transform_matrix; empty makes a turntable",
     )
     frames: int = option(60, low=1, high=7200, help="frames of the turntable, where no camera path is given")
     width: int = option(0, low=0, high=8192, help="picture width in pixels; 0 takes the training pictures'")

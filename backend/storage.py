@@ -54,7 +54,7 @@ def disk_errors(path: Path) -> Iterator[None]:
     except OSError as error:
         if is_disk_full(error):
             raise disk_full(path) from error
-        if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+        if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOENT):
             raise Gen3DError(
                 f"{path} cannot be written: {error.strerror}.",
                 "Make the folder writable, or choose another one (GEN3D_HOME moves all user data).",
@@ -316,7 +316,8 @@ def refuse_filled(folder: Path) -> None:
     if folder.is_dir() and not any(folder.iterdir()):
         return
     if os.path.lexists(folder):
-        raise Gen3DError(f"{folder} is already there and not empty.", "Choose another folder.", field="out")
+        what = "is already there and not empty" if folder.is_dir() else "is a file"
+        raise Gen3DError(f"{folder} {what}.", "Choose another folder.", field="out")
 
 
 def _sha256(path: Path) -> str:

@@ -8,7 +8,7 @@
     dataset = api.capture("//views", objects=[teapot], views=60, width=400, height=400)
     result = api.train(dataset.folder, seconds=120)
     mesh = api.import_result(result)
-    bpy.ops.wm.save_as_mainfile(filepath="//teapot_and_copy.blend")
+    bpy.ops.wm.save_as_mainfile(filepath=bpy.path.abspath("//teapot_and_copy.blend"))
 
 Run it with ``blender --background scene.blend --python script.py``. Every call raises Gen3DError with a cause and a
 next step when something is in the way.

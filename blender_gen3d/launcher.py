@@ -56,7 +56,7 @@ def find_python(home: Path, python: str = "") -> Path:
         return beside
     raise errors.Gen3DError(
         "The backend is not installed: there is no Python environment for it.",
-        "Install it in the add-on's preferences, or set GEN3D_PYTHON to the Python of an environment that has it.",
+        "Run build.py dev-install in a checkout of Gen3D, or name the Python of an environment that has it in the preferences.",
         field="python",
     )
 
