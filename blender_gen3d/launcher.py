@@ -56,7 +56,7 @@ def find_python(home: Path, python: str = "") -> Path:
         return beside
     raise errors.Gen3DError(
         "The backend is not installed: there is no Python environment for it.",
-        "Run build.py dev-install in a checkout of Gen3D, or name the Python of an environment that has it in the preferences.",
+        "Run build.py dev-install in a checkout of Gen3D, or name a Python that has it in the preferences.",
         field="python",
     )
 

@@ -15,7 +15,7 @@ class Gen3DPreferences(bpy.types.AddonPreferences):
 
     python: bpy.props.StringProperty(  # type: ignore[valid-type]
         name="Python of the backend",
-        description="Interpreter of an environment with the backend's packages; empty: the one that build.py dev-install made",
+        description="Interpreter that has the backend's packages; empty: the one that build.py dev-install made",
         subtype="FILE_PATH",
     )
     home: bpy.props.StringProperty(  # type: ignore[valid-type]
