@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Poses of cameras that look at something. OpenGL cameras: they look down -Z, +Y is up. The world has Z up."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+
+def focal_length(fov: float, size: int) -> float:
+    """In pixels, of a picture ``size`` pixels wide that spans ``fov`` degrees."""
+    return size / 2 / math.tan(math.radians(fov) / 2)
+
+
+def look_at(
+    eye: ArrayLike, target: ArrayLike = (0.0, 0.0, 0.0), up: ArrayLike = (0.0, 0.0, 1.0)
+) -> NDArray[np.float64]:
+    """Camera to world, [4, 4], of a camera at ``eye`` that sees ``target`` in its middle and ``up`` upwards.
+
+    ``eye`` is not ``target``. Where the line of sight runs along ``up``, +Y is upwards instead.
+    """
+    eye = np.asarray(eye, np.float64)
+    back = eye - np.asarray(target, np.float64)
+    back /= np.linalg.norm(back)
+    right = np.cross(np.asarray(up, np.float64), back)
+    if np.linalg.norm(right) < 1e-9:
+        right = np.cross((0.0, 1.0, 0.0), back)
+    right /= np.linalg.norm(right)
+    return _pose(right, back, eye)
+
+
+def orbit(
+    azimuth: float, elevation: float, distance: float, target: ArrayLike = (0.0, 0.0, 0.0)
+) -> NDArray[np.float64]:
+    """Camera to world, [4, 4], of a camera at ``distance`` from ``target``, angles in degrees.
+
+    Azimuth 0 is in front: at -Y, looking towards +Y; 90 is at +X. Elevation 90 looks straight down, the front below.
+    """
+    a, e = math.radians(azimuth), math.radians(elevation)
+    right = np.array([math.cos(a), math.sin(a), 0.0])
+    back = np.array([math.sin(a) * math.cos(e), -math.cos(a) * math.cos(e), math.sin(e)])
+    return _pose(right, back, np.asarray(target, np.float64) + distance * back)
+
+
+def _pose(right: NDArray[np.float64], back: NDArray[np.float64], eye: NDArray[np.float64]) -> NDArray[np.float64]:
+    pose = np.eye(4)
+    pose[:3, 0], pose[:3, 1], pose[:3, 2], pose[:3, 3] = right, np.cross(back, right), back, eye
+    return pose
