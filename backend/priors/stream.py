@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""An endless stream of clouds with captions, drawn while training goes on: no fixed set that could be learned by heart."""
+"""An endless stream of captioned clouds, drawn while training goes on: no fixed set that could be learned by heart."""
 
 from __future__ import annotations
 

@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Pictures of the procedural world with their captions, for the dual encoder and the text-to-image prior.
+
+Everything is a function of a seed and an index, so that an interrupted training goes on with the very pictures it
+would have had, and pictures never run out: nothing can be learned by heart.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..rendering.orbit import focal_length, orbit, view_words
+from ..rendering.raster import render
+from . import world
+
+TRAINING, HELD_OUT = 0, 1
+
+
+@dataclass(frozen=True)
+class Shot:
+    """How to take a picture: angles and field of view in degrees, the distance in the object's radii, a lamp."""
+
+    azimuth: float
+    elevation: float
+    fov: float
+    distance: float
+    target: tuple[float, float, float]
+    light: tuple[float, float, float] | None
+    ambient: float
+
+    @property
+    def words(self) -> str:
+        return view_words(self.azimuth, self.elevation)
+
+
+@dataclass(frozen=True)
+class Block:
+    """N pictures: rgba uint8 [N, S, S, 4] with straight alpha; captions of each; ``thing`` int64 [N], which thing of
+    the block it shows. With twins, pictures 2i and 2i + 1 show a thing and the same shape in other colours."""
+
+    rgba: NDArray[np.uint8]
+    captions: list[str]
+    thing: NDArray[np.int64]
+
+
+def shot(rng: np.random.Generator) -> Shot:
+    """Anywhere around the thing, mostly from slightly above; lit by a lamp behind the camera, or by none."""
+    elevation = rng.uniform(-10, 45) if rng.random() < 0.8 else rng.uniform(45, 90)
+    azimuth, fov = rng.uniform(-180, 180), rng.uniform(30, 60)
+    behind, above = np.radians(azimuth + rng.normal(0, 40)), np.radians(rng.uniform(15, 80))
+    light = (np.sin(behind) * np.cos(above), -np.cos(behind) * np.cos(above), np.sin(above))
+    return Shot(
+        azimuth,
+        elevation,
+        fov,
+        rng.uniform(0.9, 1.3) / np.sin(np.radians(fov) / 2),
+        tuple(rng.normal(0, 0.03, 3)),
+        light if rng.random() < 0.8 else None,
+        rng.uniform(0.35, 0.8),
+    )
+
+
+def photograph(thing: world.Thing, shot: Shot, size: int, supersample: int = 2) -> NDArray[np.uint8]:
+    """uint8 [size, size, 4], straight alpha."""
+    vertices, faces, colours = world.mesh_of(thing)
+    radius = float(np.sqrt((vertices**2).sum(1).max()))
+    picture = render(
+        vertices,
+        faces,
+        colours,
+        orbit(shot.azimuth, shot.elevation, shot.distance * radius, shot.target),
+        focal=focal_length(shot.fov, size),
+        size=size,
+        supersample=supersample,
+        light=shot.light,
+        ambient=shot.ambient,
+    )
+    return (picture.rgba * 255 + 0.5).astype(np.uint8)
+
+
+def twin(thing: world.Thing, rng: np.random.Generator) -> world.Thing:
+    """The same shape in other colours: two of those that captions name change places, or one is another.
+
+    What is said of the one is false of the other, and only by which part has which colour.
+    """
+    asked = [part.name for part in thing.parts if part.asked]
+    places = ["", *asked]  # "" is the thing itself
+    new = {"": thing.colour, **{part.name: part.colour for part in thing.parts if part.asked}}
+    if asked and rng.random() < 0.6:
+        one, other = rng.choice(places, 2, replace=False)
+        new[one], new[other] = new[other], new[one]
+    if len({colour.base for colour in new.values()}) < 2 or new[""] == thing.colour:
+        place = str(rng.choice(places))
+        new[place] = world.colour(rng, exclude=tuple(colour.base for colour in new.values()))
+    parts = tuple(
+        replace(part, colour=new[part.name if part.asked else ""])
+        if part.asked or part.colour == thing.colour
+        else part
+        for part in thing.parts
+    )
+    return replace(thing, colour=new[""], parts=parts)
+
+
+def block(
+    seed: int, index: int, *, things: int, views: int, size: int, twins: bool = False, part: int = TRAINING
+) -> Block:
+    """The pictures of ``things`` new things, each from ``views`` sides and with a caption of its own.
+
+    Without twins, most captions end in words for the view (", front view"). ``part``: TRAINING or HELD_OUT.
+    """
+    rgba, captions, owners = [], [], []
+    for number in range(things):
+        rng = np.random.default_rng((seed, part, index, number))
+        thing = world.sample(rng)
+        pair = (thing, twin(thing, rng)) if twins else (thing,)
+        for _ in range(views):
+            taken, said = shot(rng), int(rng.integers(1 << 62))
+            told = "" if twins or rng.random() < 0.15 else f", {taken.words}"
+            for second, one in enumerate(pair):
+                rgba.append(photograph(one, taken, size))
+                captions.append(world.caption(one, np.random.default_rng(said)) + told)
+                owners.append(2 * number + second)
+    return Block(np.stack(rgba), captions, np.array(owners))
