@@ -50,6 +50,7 @@ MATERIALS = {
 }
 MATERIAL_SYNONYMS = {"wood": "wooden", "gold": "golden", "steel": "metal", "iron": "metal", "rock": "stone"}
 
+SHADES = {"light": 0.42, "dark": -0.45}
 JITTER = 0.025
 
 
@@ -80,8 +81,8 @@ def pick(rng: np.random.Generator, exclude: tuple[str, ...] = ()) -> Colour:
         word, shade = others[int(rng.integers(len(others)))]
         return _colour(base, word, shade, rng)
     if kind < 0.26 and base not in ("black", "white"):
-        light = rng.random() < 0.5
-        return _colour(base, f"{'light' if light else 'dark'} {base}", 0.42 if light else -0.45, rng)
+        word = "light" if rng.random() < 0.5 else "dark"
+        return _colour(base, f"{word} {base}", SHADES[word], rng)
     return _colour(base, base, 0.0, rng)
 
 

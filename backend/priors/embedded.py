@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The priors that are shipped: where they lie, and which words they know."""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from pathlib import Path
+
+from .lexicon import nearest
+from .world import CATEGORIES, vocabulary
+
+_HERE = Path(__file__).parent
+POINT, SDF, POINTNET = _HERE / "point", _HERE / "sdf", _HERE / "pointnet"
+CLIP, TEXT_TO_IMAGE, TOKENIZER = _HERE / "clip", _HERE / "text_to_image", _HERE / "tokenizer"
+
+# Words without which a prompt means the same to the priors.
+FILLERS = frozenset(
+    "i we you me it is are be this that these those some any one please make create generate show want would like "
+    "for to in at by from as its it's very really just so my your our their his her high quality detailed realistic "
+    "3d model render photo picture image illustration object toy cute nice beautiful pretty small style".split()
+)
+
+
+@lru_cache(maxsize=1)
+def known_words() -> frozenset[str]:
+    return frozenset(vocabulary())
+
+
+@lru_cache(maxsize=1)
+def things() -> tuple[str, ...]:
+    """What the priors can make, each by its first name."""
+    return tuple(kind.names[0] for kind in CATEGORIES.values())
+
+
+def understood(prompt: str) -> str:
+    """The prompt in the words that the priors were trained on: lower case, singular, without the others."""
+    return " ".join(known for word in _words(prompt) if (known := _known(word)))
+
+
+def unknown_words(prompt: str) -> list[tuple[str, list[str]]]:
+    """Each word that the priors do not know, and up to three that they do and that are near to it."""
+    missing = [word for word in dict.fromkeys(_words(prompt)) if word not in FILLERS and not _known(word)]
+    return [(word, nearest(word, set(known_words()))) for word in missing]
+
+
+def thing_in(prompt: str) -> str:
+    """The category that a prompt names, under its key in the world; "" where it names none."""
+    said = f" {understood(prompt)} "
+    found = [
+        (said.index(f" {name} "), -len(name), category)
+        for category, kind in CATEGORIES.items()
+        for name in kind.names
+        if f" {name} " in said
+    ]
+    return min(found)[2] if found else ""
+
+
+def _words(prompt: str) -> list[str]:
+    return re.findall(r"[^\W_]+(?:'[^\W_]+)?", prompt.lower())
+
+
+def _known(word: str) -> str:
+    for form in (word, word.removesuffix("'s"), word.removesuffix("s"), word.removesuffix("es")):
+        if form in known_words():
+            return form
+    return ""

@@ -1,0 +1,187 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Judges clouds by what the procedural world knows: which category, which colour, which colour on which part.
+
+    python -m backend.priors.judge train --out FOLDER --minutes 20
+    python -m backend.priors.judge points --judge FOLDER [--prior FOLDER] [--prompts 240]
+
+A small transformer sees shapes only (x, y, z) and tells the category and each point's part. Colours are then measured:
+the median colour of the points of a part, named by the nearest colour of the world.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import time
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from ..point_diffusion.transformer import Transformer
+from . import world
+from .world import colours
+from .world.things import Thing
+
+CATEGORIES = tuple(world.CATEGORIES)
+PARTS = tuple(sorted({part for kind in world.CATEGORIES.values() for part in (*kind.own, *kind.usual)}))
+POINTS, WIDTH, LAYERS, HEADS = 384, 128, 4, 2
+NOISE = 0.01  # what generated points scatter by
+
+
+class Judge(nn.Module):
+    """Points [B, K, 3] -> logits of the category [B, categories] and of each point's part [B, K, parts]."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inputs = nn.Linear(3 + 36, WIDTH)
+        self.token = nn.Parameter(torch.zeros(1, 1, WIDTH))
+        self.backbone = Transformer(WIDTH, LAYERS, HEADS, 0.5 / math.sqrt(WIDTH))
+        self.norm = nn.LayerNorm(WIDTH)
+        self.category = nn.Linear(WIDTH, len(CATEGORIES))
+        self.part = nn.Linear(WIDTH, len(PARTS))
+
+    def forward(self, points: Tensor) -> tuple[Tensor, Tensor]:
+        angles = points[..., None] * (2.0 ** torch.arange(6, device=points.device)) * math.pi
+        features = torch.cat([points, torch.sin(angles).flatten(2), torch.cos(angles).flatten(2)], -1)
+        h = self.inputs(features)
+        h = self.norm(self.backbone(torch.cat([self.token.expand(len(h), -1, -1), h], 1)))
+        return self.category(h[:, 0]), self.part(h[:, 1:])
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """own: the base colour of the thing's own parts; parts: that of each part that was seen."""
+
+    category: str
+    own: str
+    parts: dict[str, str]
+
+
+@torch.inference_mode()
+def judge(model: Judge, cloud: NDArray[np.float32], category: str = "", points: int = POINTS) -> Verdict:
+    """Looks at a cloud [N, 6] (sRGB in 0..1); its parts are those of ``category``, or of what it looks like."""
+    step = max(1, len(cloud) // points)
+    seen = cloud[::step][:points]
+    kinds, labels = model(torch.from_numpy(seen[None, :, :3].copy()))
+    looks = CATEGORIES[int(kinds.argmax())]
+    kind = world.CATEGORIES[category or looks]
+    allowed = [PARTS.index(part) for part in (*kind.own, *kind.usual)]
+    found = np.array(allowed)[labels[0][:, allowed].argmax(-1).numpy()]
+    names = np.array(PARTS)[found]
+    parts = {str(part): base_of(np.median(seen[names == part, 3:], 0)) for part in np.unique(names)}
+    own = np.isin(names, kind.own)
+    return Verdict(looks, base_of(np.median(seen[own, 3:], 0)) if own.any() else "", parts)
+
+
+@lru_cache(maxsize=1)
+def _palette() -> tuple[NDArray[np.float64], tuple[str, ...]]:
+    shades = [(rgb, name) for name, rgb in colours.BASE.items()]
+    shades += [(tuple(colours.shaded(np.array(colours.BASE[b]), s)), b) for b, s in colours.SYNONYMS.values()]
+    shades += [
+        (tuple(colours.shaded(np.array(rgb), s)), name)
+        for name, rgb in colours.BASE.items()
+        if name not in ("black", "white")
+        for s in colours.SHADES.values()
+    ]
+    shades += [(rgb, base) for rgb, base in colours.MATERIALS.values()]
+    return np.array([rgb for rgb, _ in shades]), tuple(name for _, name in shades)
+
+
+def base_of(rgb: NDArray[Any]) -> str:
+    """The base colour a colour (sRGB in 0..1) counts as: that of the nearest shade the world has."""
+    shades, names = _palette()
+    return names[int(((shades - rgb) ** 2).sum(1).argmin())]
+
+
+def agreement(verdict: Verdict, thing: Thing) -> dict[str, list[bool]]:
+    """What a verdict gets right of a thing: category, colour, and each part whose colour was asked for."""
+    return {
+        "category": [verdict.category == thing.category],
+        "colour": [verdict.own == thing.colour.base],
+        "binding": [verdict.parts.get(part.name) == part.colour.base for part in thing.parts if part.asked],
+    }
+
+
+# -------------------------------------------------------------------------------------------------------- training
+
+
+def train(out: Path, minutes: float, seed: int) -> None:
+    torch.manual_seed(seed)
+    rng = np.random.default_rng(seed)
+    model = Judge()
+    optimiser = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.01)
+    index = {name: i for i, name in enumerate(PARTS)}
+    began, step = time.perf_counter(), 0
+    while (share := (time.perf_counter() - began) / 60 / minutes) < 1:
+        clouds, kinds, labels = [], [], []
+        for _ in range(32):
+            thing = world.sample(rng)
+            points, _, part = world.surface_of(thing, POINTS, rng)
+            clouds.append(points + rng.normal(0, rng.random() * 1.5 * NOISE, points.shape).astype(np.float32))
+            kinds.append(CATEGORIES.index(thing.category))
+            labels.append(np.array([index[p.name] for p in thing.parts])[part])
+        for group in optimiser.param_groups:
+            group["lr"] = 1e-3 * min((step + 1) / 100, 1.0) * (0.01 + math.cos(share * math.pi / 2) ** 2)
+        with torch.autocast("cpu", torch.bfloat16), sdpa_kernel([SDPBackend.MATH]):
+            category, part_logits = model(torch.from_numpy(np.stack(clouds)))
+        loss = functional.cross_entropy(category.float(), torch.tensor(kinds)) + functional.cross_entropy(
+            part_logits.float().flatten(0, 1), torch.from_numpy(np.concatenate(labels))
+        )
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimiser.step()
+        step += 1
+        if step % 100 == 0:
+            print(f"{share * minutes:5.1f} min  step {step}  loss {float(loss):.3f}", flush=True)
+    out.mkdir(parents=True, exist_ok=True)
+    save_file(model.state_dict(), out / "judge.safetensors")
+    print(json.dumps(on_real_things(model, 1000)))
+
+
+def on_real_things(model: Judge, count: int, seed: int = 10**6) -> dict[str, float]:
+    """Its own accuracy, on things that it has not seen and that have the colours their captions say."""
+    rng = np.random.default_rng(seed)
+    found: dict[str, list[bool]] = {"category": [], "colour": [], "binding": []}
+    for _ in range(count):
+        thing = world.sample(rng)
+        cloud = world.points_of(thing, 1024, rng)
+        cloud[:, :3] += rng.normal(0, 0.7 * NOISE, (1024, 3)).astype(np.float32)
+        for name, right in agreement(judge(model, cloud, thing.category), thing).items():
+            found[name] += right
+    return {name: float(np.mean(right)) for name, right in found.items()}
+
+
+def load(folder: Path) -> Judge:
+    model = Judge()
+    model.load_state_dict(load_file(folder / "judge.safetensors"))
+    return model.eval()
+
+
+def main(argv: list[str]) -> None:
+    parser = argparse.ArgumentParser(prog="judge", description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True)
+    training = commands.add_parser("train")
+    training.add_argument("--out", type=Path, required=True)
+    training.add_argument("--minutes", type=float, default=20)
+    training.add_argument("--seed", type=int, default=0)
+    training.add_argument("--threads", type=int, default=1)
+    given = parser.parse_args(argv)
+    torch.set_num_threads(given.threads)
+    train(given.out, given.minutes, given.seed)
+
+
+if __name__ == "__main__":
+    import sys
+
+    main(sys.argv[1:])
