@@ -6,6 +6,7 @@
     gen3d render RESULT --out DIR       novel views of a saved field
     gen3d serve                         the backend that Blender talks to
     gen3d jobs [list | cancel | resume] the backend's jobs
+    gen3d models [list | install | verify | remove | use]  the weights of the text systems
     gen3d doctor                        what is missing on this machine, if anything
 
 The options of the first three are made from the settings' dataclasses. With --json, standard output carries exactly
@@ -105,6 +106,12 @@ def parser() -> Parser:
     jobs = command("jobs", run_jobs, "list, cancel or resume the backend's jobs")
     jobs.add_argument("action", nargs="?", choices=("list", "cancel", "resume"), default="list")
     jobs.add_argument("id", nargs="?", default="", help="a job's id, or the beginning of it")
+    models = command("models", run_models, "list, install, verify, remove or name the weights of the text systems")
+    models.add_argument("action", nargs="?", choices=("list", "install", "verify", "remove", "use"), default="list")
+    models.add_argument(
+        "names", nargs="*", metavar="NAME", help="weights, or owner/name on the hub; for use: NAME PATH"
+    )
+    models.add_argument("--offline", action="store_true", help="use no network, only what is there")
     command("doctor", run_doctor, "say what is missing on this machine")
     return top
 
@@ -289,7 +296,7 @@ def progress_bar(stopping: Callable[[], bool]) -> Iterator[Listener]:
         yield Listener(report, stopping=stopping)
 
 
-# -------------------------------------------------------------------------------------------- serve, jobs, doctor
+# ------------------------------------------------------------------------------------ serve, jobs, models, doctor
 
 
 def run_server(given: argparse.Namespace) -> int:
@@ -353,6 +360,12 @@ def cancel(store: JobStore, job: Job, seconds: float = 6.0) -> Job:
         time.sleep(0.1)
         job = store.get(job.id)
     return job
+
+
+def run_models(given: argparse.Namespace) -> int:
+    from .models import command
+
+    return command(given.action, given.names, offline=given.offline, as_json=given.json)
 
 
 def run_doctor(given: argparse.Namespace) -> int:

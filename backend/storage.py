@@ -141,6 +141,11 @@ def read_json(path: Path) -> dict[str, Any] | None:
     return value if isinstance(value, dict) else None
 
 
+def sha256_of(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 # ---------------------------------------------------------------------------------------------------------- locks
 
 
@@ -291,7 +296,7 @@ def finish_result(part: Path, final: Path, content: dict[str, Any]) -> dict[str,
     refuse_filled(final)
     summary = part / "result.json"
     files = sorted(path for path in part.rglob("*") if path.is_file() and path != summary)
-    content = {**content, "sha256": {path.relative_to(part).as_posix(): _sha256(path) for path in files}}
+    content = {**content, "sha256": {path.relative_to(part).as_posix(): sha256_of(path) for path in files}}
     with disk_errors(final):
         summary.write_bytes(to_json(content))
         for path in (*files, summary):
@@ -318,8 +323,3 @@ def refuse_filled(folder: Path) -> None:
     if os.path.lexists(folder):
         what = "is already there and not empty" if folder.is_dir() else "is a file"
         raise Gen3DError(f"{folder} {what}.", "Choose another folder.", field="out")
-
-
-def _sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

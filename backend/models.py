@@ -1,0 +1,302 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Which weights there are on this machine: install, verify, remove them, or use local ones.
+
+What is downloaded as a pickle is read without running code that may be in it, kept as safetensors, and deleted.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import sys
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from . import storage
+from .errors import Gen3DError
+from .home import user_home
+from .weights import PUBLISHED, SETS, damaged, folder_of, installed, lock_of, read, require
+
+if TYPE_CHECKING:
+    import torch
+
+    from .download import Done
+
+TENSORS = "model.safetensors"
+PRIORS = Path(__file__).parent / "priors"
+CONFIGS = ("config.json", "model_index.json")  # of a transformers model, of a diffusers pipeline
+_VARIANT = re.compile(r"\.(fp16|bf16|fp32|non_ema|ema)\b")  # of a file, beside the plain one
+
+
+@dataclass(frozen=True)
+class Model:
+    """A row of the list. ``state``: "embedded", "installed", "local" (named by the user), "partial", or "absent"."""
+
+    name: str
+    system: str
+    size: int  # bytes, about
+    licence: str
+    state: str
+    path: str
+
+
+def listing() -> list[Model]:
+    """The embedded priors, all published weights, and what else was installed or named."""
+    rows = [
+        Model(f"embedded/{folder.name}", "embedded", _size(folder), "GPL-3.0-or-later", "embedded", str(folder))
+        for folder in sorted(PRIORS.iterdir())
+        if any((folder / name).exists() for name in CONFIGS)
+    ]
+    rows += [
+        Model(name, entry.system, entry.size, entry.licence, *_state(name)) for name, entry in PUBLISHED.items()
+    ]  # fmt: skip
+    home = user_home() / "models"
+    others = [folder.name.replace("--", "/", 1) for folder in sorted(home.iterdir())] if home.is_dir() else []
+    for name in others:
+        if name not in PUBLISHED and "/" in name:
+            state, path = _state(name)
+            rows.append(Model(name, "hub", _size(Path(path)) if path else 0, "see its page", state, path))
+    return rows
+
+
+def _state(name: str) -> tuple[str, str]:
+    path, lock = installed(name), lock_of(name)
+    if path is not None:
+        return "local" if lock is not None and lock.get("source") == "local" else "installed", str(path)
+    return "partial" if any(folder_of(name).glob("*.part")) else "absent", ""
+
+
+def _size(path: Path) -> int:
+    return sum(file.stat().st_size for file in (path.rglob("*") if path.is_dir() else [path]) if file.is_file())
+
+
+def expand(names: Iterable[str]) -> list[str]:
+    """The names, with that of a set ("point-e") replaced by its members, each once."""
+    return list(dict.fromkeys(member for name in names for member in SETS.get(name, (name,))))
+
+
+def verify() -> dict[str, list[str]]:
+    """By the name of everything installed, its files that are missing or not what they were."""
+    rows = [row.name for row in listing() if row.state in ("installed", "local")]
+    return {name: damaged(name) for name in rows}
+
+
+# ---------------------------------------------------------------------------------------------- install, use, remove
+
+
+def install(name: str, *, offline: bool = False) -> Generator[Done, None, None]:
+    """Downloads and keeps weights, or repairs damaged ones; yields progress. To stop iterating is to cancel.
+
+    Does nothing for what is there and intact. Raises Gen3DError when the network may not be used (``offline``, or
+    the environment says so), for everything that can go wrong with a download, and when the disk is full.
+    """
+    from . import download
+
+    folder, entry = folder_of(name), PUBLISHED.get(name)
+    if installed(name) is not None and not damaged(name):
+        return
+    if offline or download.offline():
+        cause = f"The weights {name} are not installed, and downloads are switched off."
+        step = f"Go online (unset {' and '.join(download.OFFLINE)}), or `gen3d models use {name} PATH`."
+        raise Gen3DError(cause, step, field="offline")
+    with _alone(name, folder):
+        if entry is not None and entry.url:
+            yield from _install_file(name, folder)
+        else:
+            yield from _install_repository(name, folder)
+
+
+def _install_file(name: str, folder: Path) -> Iterator[Done]:
+    from .download import fetch
+
+    entry, first = PUBLISHED[name], (lock_of(name) or {}).get("first", "")
+    pickle = folder / entry.url.rsplit("/", 1)[-1]
+    storage.require_space(folder, 2 * entry.size)
+    if not pickle.exists():
+        yield from fetch(entry.url, pickle, dict(entry.sha256).get(pickle.name, ""), first)
+    first = storage.sha256_of(pickle)
+    try:
+        _keep(read(pickle), folder / TENSORS)
+    except Gen3DError as error:
+        if error.field != storage.DISK_FULL:  # it will never be of use
+            pickle.unlink()
+        raise
+    _write_lock(folder, path=TENSORS, source=entry.url, files=_hashes(folder / TENSORS), first=first)
+    pickle.unlink()
+
+
+def _install_repository(name: str, folder: Path) -> Iterator[Done]:
+    from .download import fetch_repository
+
+    entry = PUBLISHED.get(name)
+    repository = entry.repository if entry else name
+    revision = entry.revision if entry else (lock_of(name) or {}).get("revision")
+    found = yield from fetch_repository(repository, revision, _chooser(entry.files if entry else ()))
+    for file, sha256 in entry.sha256 if entry else ():
+        if found.files.get(file) != sha256:
+            cause = f"{file} of {repository} is not the file that was published."
+            raise Gen3DError(cause, "Delete it from the hub's cache, and install again.", field="download")
+    _write_lock(folder, path=str(found.folder), source=repository, revision=found.revision, files=found.files)
+
+
+def use(name: str, path: Path) -> None:
+    """Makes ``name`` mean a local file or folder, which stays where it is. Raises Gen3DError for what is neither."""
+    folder, path = folder_of(name), path.expanduser().absolute()
+    if not path.is_dir():
+        read(path)
+    elif not any((path / file).is_file() for file in CONFIGS):
+        cause = f"{path} holds neither a config.json nor a model_index.json."
+        raise Gen3DError(cause, "Name the folder of a transformers model or a diffusers pipeline.", field="weights")
+    with _alone(name, folder):
+        _write_lock(folder, path=str(path), source="local", files={})
+
+
+def remove(name: str) -> None:
+    """Deletes what ``install`` kept, also from the hub's cache; of what ``use`` named, only the name."""
+    folder, lock = folder_of(name), lock_of(name)
+    if not folder.exists():
+        raise Gen3DError(f"The weights {name} are not installed.", "See `gen3d models list`.", field="weights")
+    with _alone(name, folder):
+        if lock is not None and lock.get("revision"):
+            from huggingface_hub import scan_cache_dir
+
+            scan_cache_dir().delete_revisions(lock["revision"]).execute()
+    shutil.rmtree(folder)
+
+
+def _chooser(files: tuple[str, ...]) -> Callable[[list[str], Callable[[str], Path]], list[str]]:
+    """Picks these files, or, where there are none, what is needed to load a model from safetensors."""
+
+    def choose(names: list[str], get: Callable[[str], Path]) -> list[str]:
+        if missing := sorted(set(files) - set(names)):
+            cause = f"{missing[0]} is no longer among the files of the repository."
+            raise Gen3DError(cause, "Name a copy with `gen3d models use NAME FOLDER`.", field="download")
+        if files:
+            return list(files)
+        index = storage.read_json(get("model_index.json")) if "model_index.json" in names else None
+        parts = [name for name, what in (index or {}).items() if isinstance(what, list)]
+        near = [name for name in names if name.rpartition("/")[0] in ("", *parts) and not _VARIANT.search(name)]
+        weights = [name for name in near if name.endswith(".safetensors") and ("/" in name) == (index is not None)]
+        if not weights:
+            cause = "The repository has no plain safetensors weights of a transformers model or diffusers pipeline."
+            step = "Choose another one, or convert it and `gen3d models use` the folder."
+            raise Gen3DError(cause, step, field="weights")
+        return [name for name in near if name.endswith((".json", ".txt", ".model"))] + weights
+
+    return choose
+
+
+# ------------------------------------------------------------------------------------------------- the command line
+
+
+def command(action: str, names: list[str], *, offline: bool = False, as_json: bool = False) -> int:
+    """What ``gen3d models ACTION NAMES`` does. Returns the exit code; raises Gen3DError."""
+    run = {"list": _list, "verify": _verify, "install": _install, "remove": _remove, "use": _use}[action]
+    if bool(names) == (action in ("list", "verify")) or (action == "use" and len(names) != 2):
+        given = {"use": "a name and a path", "install": "names", "remove": "names"}.get(action, "nothing more")
+        raise Gen3DError(f"`gen3d models {action}` takes {given}.", "See `gen3d models --help`.", field="arguments")
+    content, lines, code = run(names, offline)
+    print(json.dumps(content) if as_json else "\n".join(lines))
+    return code
+
+
+Answer = tuple[dict[str, Any], list[str], int]
+
+
+def _list(names: list[str], offline: bool) -> Answer:
+    rows = listing()
+    wide = max(len(row.name) for row in rows)
+    lines = [
+        f"{row.state:<10} {row.name:<{wide}}  {row.system:<9} {row.size / 1e6:8,.0f} MB  {row.licence}  {row.path}"
+        for row in rows
+    ]
+    sets = [f"{name:<21} = {', '.join(members)}" for name, members in SETS.items()]
+    return {"models": [asdict(row) for row in rows], "sets": SETS}, [*(line.rstrip() for line in lines), *sets], 0
+
+
+def _verify(names: list[str], offline: bool) -> Answer:
+    found = verify()
+    lines = [f"{'damaged' if files else 'ok':<8} {name}  {', '.join(files)}".rstrip() for name, files in found.items()]
+    lines += [f"{'':<8} → repair with `gen3d models install {name}`" for name, files in found.items() if files]
+    return {"damaged": found}, lines or ["Nothing is installed."], int(any(found.values()))
+
+
+def _install(names: list[str], offline: bool) -> Answer:
+    from tqdm import tqdm
+
+    for name in (names := expand(names)):
+        with (
+            closing(install(name, offline=offline)) as steps,
+            tqdm(file=sys.stderr, unit="B", unit_scale=True, delay=1e-3) as bar,
+        ):
+            for done in steps:
+                bar.set_description_str(f"{name}: {done.file}", refresh=False)
+                bar.total = done.total or None
+                bar.update(done.bytes - bar.n)
+    paths = {name: str(require(name)) for name in names}
+    return {"installed": paths}, [f"installed  {name}  {path}" for name, path in paths.items()], 0
+
+
+def _remove(names: list[str], offline: bool) -> Answer:
+    for name in (names := expand(names)):
+        remove(name)
+    return {"removed": names}, [f"removed  {name}" for name in names], 0
+
+
+def _use(names: list[str], offline: bool) -> Answer:
+    name, path = names
+    use(name, Path(path))
+    return {"installed": {name: str(require(name))}}, [f"{name} is now {require(name)}"], 0
+
+
+# ------------------------------------------------------------------------------------------------------------- files
+
+
+@contextmanager
+def _alone(name: str, folder: Path) -> Iterator[None]:
+    """While it lasts, the folder is there and nobody else changes it. Without a lock.json or a part it goes again."""
+    with storage.disk_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    lock = storage.FileLock(folder / ".busy")
+    if not lock.acquire():
+        raise Gen3DError(f"{name} is being installed by another process.", "Wait until it is done.", field="weights")
+    try:
+        yield
+    finally:
+        lock.release()
+        (folder / ".busy").unlink(missing_ok=True)
+        if not any(folder.iterdir()):
+            folder.rmdir()
+
+
+def _keep(tensors: dict[str, torch.Tensor], path: Path) -> None:
+    """Writes a safetensors file: whole, or not at all."""
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    part = path.with_name(f"{path.name}.part")
+    try:
+        with storage.disk_errors(path):
+            storage.require_space(path.parent, sum(tensor.nbytes for tensor in tensors.values()))
+            save_file({name: tensor.clone().contiguous() for name, tensor in tensors.items()}, part)
+            with open(part, "r+b") as file:
+                os.fsync(file.fileno())
+            os.replace(part, path)
+            storage.sync_folder(path.parent)
+    except SafetensorError as error:  # all it can meet here is a disk that does not take it
+        raise storage.disk_full(path) from error
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _hashes(path: Path) -> dict[str, str]:
+    return {path.name: storage.sha256_of(path)}
+
+
+def _write_lock(folder: Path, **content: Any) -> None:
+    storage.write_atomic(folder / "lock.json", storage.to_json(content))
