@@ -6,10 +6,13 @@ python -m backend.priors.tokenizer        writes the folder ``tokenizer`` beside
 
 from __future__ import annotations
 
+import json
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from torch import Tensor
     from transformers import CLIPTokenizer
 
 FOLDER = Path(__file__).with_name("tokenizer")
@@ -29,8 +32,6 @@ def make(words: set[str], folder: Path = FOLDER) -> None:
         vocab_size=8192, min_frequency=1, end_of_word_suffix="</w>", initial_alphabet=letters, show_progress=False
     )
     learner.train_from_iterator(sorted(words), trainer)
-    import json
-
     merges = [tuple(pair) for pair in json.loads(learner.to_str())["model"]["merges"]]
     pieces = [*letters, *(f"{letter}</w>" for letter in letters), *(first + second for first, second in merges)]
     vocabulary = {piece: index for index, piece in enumerate(dict.fromkeys([*pieces, BEGIN, END]))}
@@ -38,10 +39,20 @@ def make(words: set[str], folder: Path = FOLDER) -> None:
     made.save_pretrained(folder)
 
 
+@lru_cache(maxsize=2)
 def load(folder: Path = FOLDER) -> CLIPTokenizer:
     from transformers import CLIPTokenizer
 
     return CLIPTokenizer.from_pretrained(folder, local_files_only=True)
+
+
+def encode(words: CLIPTokenizer, captions: list[str]) -> Tensor:
+    """Tokens int64 [B, TOKENS], cut or filled up with END."""
+    call: Any = words
+    found: Tensor = call(
+        captions, padding="max_length", max_length=TOKENS, truncation=True, return_tensors="pt"
+    ).input_ids
+    return found
 
 
 if __name__ == "__main__":

@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
-import time
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -22,8 +21,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ..point_diffusion.diffusion import Diffusion
 from ..point_diffusion.transformer import build
-from . import tokenizer
-from .stream import CloudStream
+from . import tokenizer, world
+from .training import Ahead, Plan, Session, arguments, autocast, fit, generator
 
 CONFIG: dict[str, Any] = {
     "name": "CLIPImageGridPointDiffusionTransformer",
@@ -42,17 +41,17 @@ CONFIG: dict[str, Any] = {
     "schedule": "cosine",
 }
 TEXT_LAYERS = 3
-TOKENS_A_STEP = 64 * 128
+PLAN = Plan(samples=1_000_000, batch=64, rate=1e-3, seed=0, ema=0.9995)
 # Clouds grow while the training goes on: few points teach the shapes cheaply, many the way they are sampled.
 POINTS = ((0.0, 128), (0.7, 256), (0.88, 512), (0.96, 1024))
-RATE, WARM_UP, EMA = 1e-3, 200, 0.9995
-SAVE_SECONDS = 300.0
+
+Batch = tuple[Tensor, Tensor]
 
 
 class PointPrior(nn.Module):
     """Text encoder and point transformer."""
 
-    def __init__(self, config: dict[str, Any]) -> None:
+    def __init__(self, config: dict[str, Any] = CONFIG) -> None:
         from transformers import CLIPTextConfig, CLIPTextModel
 
         super().__init__()
@@ -79,125 +78,77 @@ class PointPrior(nn.Module):
         return out
 
 
-@dataclass
-class Plan:
-    minutes: float
-    steps: int
-    seed: int
-    rate: float
-
-    def fraction(self, step: int, seconds: float) -> float:
-        return step / self.steps if self.steps else min(seconds / 60 / self.minutes, 1.0)
-
-
 def main(argv: list[str]) -> None:
     parser = argparse.ArgumentParser(prog="train points", description=__doc__)
-    parser.add_argument("--out", type=Path, required=True, help="folder of the checkpoint and of what is exported")
-    parser.add_argument("--minutes", type=float, default=60, help="length of the whole training, on this machine")
-    parser.add_argument("--steps", type=int, default=0, help="length in steps instead, which makes it deterministic")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--rate", type=float, default=RATE, help="highest learning rate")
-    parser.add_argument("--threads", type=int, default=1)
+    arguments(parser, PLAN)
     parser.add_argument("--start", type=Path, help="exported folder whose weights to begin with")
-    parser.add_argument("--points", type=int, default=0, help="points of each cloud; 0 lets them grow")
     given = parser.parse_args(argv)
     torch.set_num_threads(given.threads)
-    train(Plan(given.minutes, given.steps, given.seed, given.rate), given.out, given.start, given.points)
-
-
-def train(plan: Plan, out: Path, start: Path | None = None, points: int = 0) -> None:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    plan = Plan(given.samples, given.batch, given.rate, given.seed, ema=PLAN.ema)
+    train(plan, Session(given.out, given.minutes, device=device), given.workers, given.start)
+
+
+def train(plan: Plan, session: Session, workers: int = 0, start: Path | None = None) -> None:
+    """Trains, and exports the averaged weights to ``export`` in the session's folder."""
     torch.manual_seed(plan.seed)
-    model = PointPrior(CONFIG).to(device)
+    model = PointPrior()
     if start is not None:
         load(model, start)
-    mean = {name: value.detach().clone() for name, value in model.state_dict().items()}
-    optimiser = torch.optim.AdamW(groups(model), lr=plan.rate, betas=(0.9, 0.98), weight_decay=0.01)
-    step, spent = 0, 0.0
-    out.mkdir(parents=True, exist_ok=True)
-    if (out / "checkpoint.pt").exists():
-        held = torch.load(out / "checkpoint.pt", map_location=device, weights_only=True)
-        model.load_state_dict(held["model"])
-        optimiser.load_state_dict(held["optimiser"])
-        mean, step, spent = held["mean"], held["step"], held["seconds"]
-    stream = CloudStream(plan.seed + step)
-    random = torch.Generator().manual_seed(plan.seed + 7919 * step)
     diffusion = Diffusion.of(CONFIG)
-    began, saved, losses = time.perf_counter() - spent, time.perf_counter(), []
-    while (share := plan.fraction(step, spent)) < 1:
-        count = points or max(number for begin, number in POINTS if share >= begin)
-        clouds, tokens = stream.next(max(TOKENS_A_STEP // count, 4), count)
-        for group in optimiser.param_groups:
-            group["lr"] = (
-                plan.rate * min((step + 1) / WARM_UP, 1.0) * (0.02 + 0.98 * math.cos(share * math.pi / 2) ** 2)
-            )
-        loss = step_loss(model, diffusion, clouds.to(device), tokens.to(device), random)
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimiser.step()
-        step += 1
-        keep = min(EMA, (1 + step) / (10 + step))
-        with torch.no_grad():
-            for name, value in model.state_dict().items():
-                if value.is_floating_point():
-                    mean[name].lerp_(value, 1 - keep)
-        losses.append(float(loss.detach()))
-        spent = time.perf_counter() - began
-        if step % 100 == 0:
-            print(
-                f"{spent / 60:6.1f} min  step {step}  {count} points  loss {sum(losses) / len(losses):.4f}", flush=True
-            )
-            losses = []
-        if time.perf_counter() - saved > SAVE_SECONDS or plan.fraction(step, spent) >= 1:
-            saved = time.perf_counter()
-            save(out, model, optimiser, mean, step, spent)
+    batches = Ahead(partial(draw, plan), workers)
+
+    def loss(step: int) -> Tensor:
+        clouds, tokens = batches[step]
+        random = generator(torch.device("cpu"), plan.seed, step)
+        return diffusion_loss(model, diffusion, clouds.to(session.device), tokens.to(session.device), random)
+
+    try:
+        export(model, fit(model, loss, plan, session), session.folder / "export")
+    finally:
+        batches.close()
 
 
-def step_loss(
+def draw(plan: Plan, step: int) -> Batch:
+    """The things of a step: float32 [B, 6, K], coordinates in the unit cube and colours in 0..255, and tokens [B, T].
+
+    The more points, the fewer clouds: a step always costs about the same.
+    """
+    count = max(number for begin, number in POINTS if step >= begin * plan.steps)
+    rng = np.random.default_rng((plan.seed, step))
+    clouds, captions = [], []
+    for _ in range(max(plan.batch * POINTS[0][1] // count, 1)):
+        thing = world.sample(rng)
+        clouds.append(world.points_of(thing, count, rng).T)
+        captions.append(world.caption(thing, rng))
+    stacked = torch.from_numpy(np.stack(clouds))
+    stacked[:, 3:] *= 255
+    return stacked, tokenizer.encode(tokenizer.load(), captions)
+
+
+def diffusion_loss(
     model: PointPrior, diffusion: Diffusion, clouds: Tensor, tokens: Tensor, random: torch.Generator
 ) -> Tensor:
-    """Mean squared error of v at times that are spread evenly over the batch."""
-    batch = len(clouds)
+    """Mean squared error of v, at times that are spread evenly over the batch."""
     x0 = diffusion.scale(clouds)
-    spread = (torch.rand(batch, generator=random) + torch.arange(batch)) / batch
-    t = (spread * diffusion.steps).long().clamp(max=diffusion.steps - 1).to(x0.device)
+    times = (torch.rand(len(x0), generator=random) + torch.arange(len(x0))) / len(x0) * diffusion.steps
+    t = times.long().clamp(max=diffusion.steps - 1).to(x0.device)
     noise = torch.randn(x0.shape, generator=random).to(x0.device)
-    x = diffusion.noised(x0, t, noise)
-    # The fused attention of CPUs is slow in its backward pass: written out, the whole step takes two thirds.
-    written_out = [SDPBackend.MATH] if x0.device.type == "cpu" else [SDPBackend.FLASH_ATTENTION, SDPBackend.MATH]
-    with torch.autocast(x0.device.type, torch.bfloat16), sdpa_kernel(written_out):
-        predicted = model(x, t, tokens)
+    # The fused attention of CPUs is slow in its backward pass: written out, a step takes two thirds of the time.
+    kinds = [SDPBackend.MATH] if x0.device.type == "cpu" else [SDPBackend.FLASH_ATTENTION, SDPBackend.MATH]
+    with autocast(x0.device), sdpa_kernel(kinds):
+        predicted = model(diffusion.noised(x0, t, noise), t, tokens)
     return nn.functional.mse_loss(predicted.float(), diffusion.target(x0, t, noise))
-
-
-def groups(model: nn.Module) -> list[dict[str, Any]]:
-    """Weight decay for matrices only."""
-    matrices = [p for p in model.parameters() if p.ndim > 1]
-    return [{"params": matrices}, {"params": [p for p in model.parameters() if p.ndim <= 1], "weight_decay": 0.0}]
-
-
-def save(
-    out: Path, model: PointPrior, optimiser: torch.optim.Optimizer, mean: dict[str, Tensor], step: int, spent: float
-) -> None:
-    held = {"model": model.state_dict(), "optimiser": optimiser.state_dict(), "mean": mean, "step": step}
-    torch.save(held | {"seconds": spent}, out / "checkpoint.part")
-    (out / "checkpoint.part").replace(out / "checkpoint.pt")
-    export(model, mean, out / "export")
 
 
 def export(model: PointPrior, mean: dict[str, Tensor], folder: Path) -> None:
     """The averaged weights in half precision, in the published formats."""
-    folder.mkdir(parents=True, exist_ok=True)
     state = {name: value.half().contiguous().cpu() for name, value in mean.items() if value.is_floating_point()}
-    split = {
-        part: {n.removeprefix(f"{part}."): v for n, v in state.items() if n.startswith(f"{part}.")}
-        for part in ("points", "text")
-    }
-    save_file(split["points"], folder / "model.safetensors")
-    (folder / "text_encoder").mkdir(exist_ok=True)
+    (folder / "text_encoder").mkdir(parents=True, exist_ok=True)
+    for part, place in (("points", folder), ("text", folder / "text_encoder")):
+        own = {name.removeprefix(f"{part}."): value for name, value in state.items() if name.startswith(f"{part}.")}
+        save_file(own, place / "model.safetensors", {"format": "pt"})
     model.text.config.save_pretrained(folder / "text_encoder")
-    save_file(split["text"], folder / "text_encoder" / "model.safetensors", {"format": "pt"})
     (folder / "config.json").write_text(json.dumps(CONFIG, indent=1) + "\n", encoding="utf-8")
 
 
@@ -205,9 +156,3 @@ def load(model: PointPrior, folder: Path) -> None:
     """Takes over exported weights."""
     model.points.load_state_dict(load_file(folder / "model.safetensors"))
     model.text.load_state_dict(load_file(folder / "text_encoder" / "model.safetensors"))
-
-
-if __name__ == "__main__":
-    import sys
-
-    main(sys.argv[1:])
