@@ -16,6 +16,7 @@ from .draft import Draft, Rng
 from .solids import Floats, Ints, Solid
 
 LONGEST = 0.98  # of the unit cube
+ABOVE = 1e-3
 
 
 @dataclass(frozen=True)
@@ -140,10 +141,11 @@ def surface_of(thing: Thing, count: int, rng: Rng) -> tuple[Floats, Floats, Ints
         u[over], v[over] = 1 - u[over], 1 - v[over]
         found = corners[picked, 0] + u * edges1[picked] + v * edges2[picked]
         hidden = np.zeros(tries, np.bool_)
+        above = found + ABOVE * normals[picked]  # where two solids touch, both faces are inside the thing
         for index, (solid, _) in enumerate(thing.solids):
-            near = np.flatnonzero(_in_box(solid, found) & ~hidden & (owner[picked] != index))
+            near = np.flatnonzero(_in_box(solid, above) & ~hidden & (owner[picked] != index))
             if len(near):
-                hidden[near] = solid.inside(found[near])
+                hidden[near] = solid.inside(above[near])
         keep = np.flatnonzero(~hidden)[:missing]
         points.append(found[keep])
         picks.append(picked[keep])
