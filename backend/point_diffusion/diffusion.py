@@ -28,9 +28,10 @@ def betas(schedule: Schedule, steps: int = STEPS) -> NDArray[np.float64]:
     """The variance that each step adds, [steps]."""
     if schedule == "linear":
         scale = 1000 / steps
-        return np.linspace(scale * 1e-4, scale * 0.02, steps, dtype=np.float64)
+        return scale * np.linspace(1e-4, 0.02, steps, dtype=np.float64)
     kept = np.cos((np.arange(steps + 1) / steps + 0.008) / 1.008 * math.pi / 2) ** 2
-    return np.minimum(1 - kept[1:] / kept[:-1], 0.999).astype(np.float64)
+    added: NDArray[np.float64] = np.minimum(1 - kept[1:] / kept[:-1], 0.999)
+    return added
 
 
 @dataclass(frozen=True)
@@ -78,11 +79,8 @@ class Diffusion:
 
     def clean(self, x: Tensor, t: Tensor, out: Tensor) -> Tensor:
         """x0 of noised clouds [B, C, K], from what a model made of them, [B, >= C, K]: the variance is not used."""
-        predicted = out[:, : x.shape[1]].to(x.dtype)
-        signal, spread = self._levels(t, x)
-        if self.prediction == "v":
-            return signal * x - spread * predicted
-        return x / signal - (spread / signal) * predicted
+        predicted, (signal, spread) = out[:, : x.shape[1]], self._levels(t, x)
+        return signal * x - spread * predicted if self.prediction == "v" else (x - spread * predicted) / signal
 
     def _levels(self, t: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
         alpha = torch.from_numpy(self.alphas_cumprod)

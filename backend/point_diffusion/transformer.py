@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -28,14 +28,29 @@ KINDS: dict[str, tuple[Embeds, bool]] = {
     "CLIPImageGridUpsamplePointDiffusionTransformer": ("grid", True),
 }
 CLIP_VECTOR, CLIP_GRID = 768, 1024  # features of CLIP ViT-L/14: of the joint space, and of one patch
+CLIP_PATCHES = 256
+
+
+class Condition(NamedTuple):
+    """What a condition is to the transformer, the same at every time.
+
+    added: [B, 1, width], to each point; tokens: [B, T, width]; counts: [T], how many equal tokens each stands for,
+    or None where each is one. With no position encoded, equal tokens stay equal through all the layers: "no
+    condition", 256 times the same, and 1024 times for points, is computed as one that others attend to as often.
+    """
+
+    added: Tensor
+    tokens: Tensor
+    counts: Tensor | None
 
 
 def build(config: Mapping[str, Any]) -> PointDiffusionTransformer:
     """The model of a stage, with random weights.
 
     ``config`` is a published configuration: name, width, layers, heads, input_channels, output_channels, init_scale,
-    time_token_cond, token_cond, cond_drop_prob, channel_scales, channel_biases; ``feature_dim`` is the size of a
-    conditioning feature where it is not that of CLIP ViT-L/14. Other keys are for others.
+    time_token_cond, token_cond, cond_drop_prob, channel_scales, channel_biases; ``feature_dim`` and ``cond_tokens`` are
+    the size and the number of the conditioning features where they are not those of CLIP ViT-L/14. Other keys are for
+    others.
 
     Raises Gen3DError for a name that is none of KINDS, and for a key without which there is no model.
     """
@@ -50,6 +65,7 @@ def build(config: Mapping[str, Any]) -> PointDiffusionTransformer:
             input_channels=config["input_channels"],
             output_channels=config["output_channels"],
             feature_dim=config.get("feature_dim", CLIP_GRID if embeds == "grid" else CLIP_VECTOR),
+            cond_tokens=config.get("cond_tokens", CLIP_PATCHES),
             init_scale=config.get("init_scale", 0.25),
             time_token=config.get("time_token_cond", False),
             embedding_token=config.get("token_cond", False),
@@ -83,6 +99,7 @@ class PointDiffusionTransformer(nn.Module):
         input_channels: int,
         output_channels: int,
         feature_dim: int,
+        cond_tokens: int,
         init_scale: float,
         time_token: bool,
         embedding_token: bool,
@@ -91,7 +108,7 @@ class PointDiffusionTransformer(nn.Module):
         channel_biases: list[float] | None,
     ) -> None:
         super().__init__()
-        self.embeds, self.feature_dim, self.drop = embeds, feature_dim, drop
+        self.embeds, self.feature_dim, self.cond_tokens, self.drop = embeds, feature_dim, cond_tokens, drop
         self.time_token, self.embedding_token = time_token, embedding_token
         scale = init_scale * math.sqrt(1.0 / width)
         self.time_embed = Mlp(width, scale)
@@ -120,32 +137,42 @@ class PointDiffusionTransformer(nn.Module):
         t: Tensor,
         embeddings: Tensor | None = None,
         low_res: Tensor | None = None,
-        condition: tuple[Tensor, Tensor] | None = None,
+        condition: Condition | None = None,
     ) -> Tensor:
         """Clouds [B, C, K] at the times t [B], counted in diffusion steps -> [B, C_out, K].
 
         embeddings: [B, D], or [B, D, tokens] for a grid; None and zeros are "no condition". low_res: [B, C, K'], in
         the units of finished clouds. Or both at once as what ``condition`` returned for them.
         """
-        added, tokens = self.condition(len(x), embeddings, low_res) if condition is None else condition
+        added, tokens, counts = condition or self.condition(len(x), embeddings, low_res)
         time = self.time_embed(timestep_embedding(t, self.ln_pre.normalized_shape[0]).to(x.dtype))[:, None]
         h = self.input_proj(x.transpose(1, 2)) + added
-        h = torch.cat([time, tokens, h], 1) if self.time_token else torch.cat([tokens, h + time], 1)
-        h = self.ln_post(self.backbone(self.ln_pre(h))[:, -x.shape[-1] :])
-        out: Tensor = self.output_proj(h).transpose(1, 2)
+        if self.time_token:
+            tokens = torch.cat([time, tokens], 1)
+        else:
+            h = h + time
+        bias = None
+        if counts is not None:
+            bias = functional.pad(counts.log(), (int(self.time_token), x.shape[-1]))
+        h = self.backbone(self.ln_pre(torch.cat([tokens, h], 1)), bias)[:, tokens.shape[1] :]
+        out: Tensor = self.output_proj(self.ln_post(h)).transpose(1, 2)
         return out
 
     def condition(
-        self, batch: int, embeddings: Tensor | None = None, low_res: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """What a condition is to the transformer, the same at every time: [B, 1, width], added to each point, and
-        the tokens [B, T, width] beside them."""
+        self, batch: int, embeddings: Tensor | None = None, low_res: Tensor | None = None, low_res_points: int = 0
+    ) -> Condition:
+        """A condition, to be given to ``forward`` at every time.
+
+        low_res_points: where there is no ``low_res``, how many points, all zero, stand in for it.
+        """
         like = self.input_proj.weight
-        added, tokens = like.new_zeros(batch, 1, like.shape[0]), [like.new_zeros(batch, 0, like.shape[0])]
+        added, tokens, counts = like.new_zeros(batch, 1, like.shape[0]), [like.new_zeros(batch, 0, like.shape[0])], []
         if self.clip_embed is not None:
             if embeddings is None:
-                shape = (batch, self.feature_dim) if self.embeds == "vector" else (batch, self.feature_dim, 1)
-                embeddings = like.new_zeros(shape)
+                counts.append(self.cond_tokens if self.embeds == "grid" else 1)
+                embeddings = like.new_zeros(batch, self.feature_dim, *[1] * (self.embeds == "grid"))
+            else:
+                counts += [1] * (embeddings.shape[2] if self.embeds == "grid" else 1)
             if self.training and self.drop > 0:
                 kept = torch.rand(batch, device=like.device) >= self.drop
                 embeddings = embeddings * kept.view(-1, *[1] * (embeddings.ndim - 1))
@@ -158,10 +185,17 @@ class PointDiffusionTransformer(nn.Module):
                     tokens.append(embedded)
                 else:
                     added = added + embedded
-        if self.cond_point_proj is not None and low_res is not None:
+                    counts.clear()
+        if self.cond_point_proj is not None and (low_res is not None or low_res_points):
+            if low_res is None:
+                counts.append(low_res_points)
+                low_res = like.new_zeros(batch, len(self.channel_scales), 1)
+            else:
+                counts += [1] * low_res.shape[2]
             scaled = low_res * self.channel_scales[:, None] + self.channel_biases[:, None]
             tokens.append(self.cond_point_proj(scaled.transpose(1, 2)))
-        return added, torch.cat(tokens, 1)
+        several = any(count != 1 for count in counts)
+        return Condition(added, torch.cat(tokens, 1), like.new_tensor(counts) if several else None)
 
 
 def timestep_embedding(t: Tensor, width: int, max_period: float = 10000.0) -> Tensor:
@@ -182,9 +216,10 @@ class Transformer(nn.Module):
         super().__init__()
         self.resblocks = nn.ModuleList(AttentionBlock(width, heads, init_scale) for _ in range(layers))
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
+        """Tokens [B, T, width]; bias [T]: added to the logits with which all attend to a token."""
         for block in self.resblocks:
-            x = block(x)
+            x = block(x, bias)
         return x
 
 
@@ -196,8 +231,8 @@ class AttentionBlock(nn.Module):
         self.mlp = Mlp(width, init_scale)
         self.ln_2 = nn.LayerNorm(width)
 
-    def forward(self, x: Tensor) -> Tensor:
-        x = x + self.attn(self.ln_1(x))
+    def forward(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
+        x = x + self.attn(self.ln_1(x), bias)
         out: Tensor = x + self.mlp(self.ln_2(x))
         return out
 
@@ -209,9 +244,9 @@ class SelfAttention(nn.Module):
         self.c_qkv = linear(width, width * 3, init_scale)
         self.c_proj = linear(width, width, init_scale)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
         query, key, value = split_heads(self.c_qkv(x), self.heads, 3)
-        out: Tensor = self.c_proj(attend(query, key, value))
+        out: Tensor = self.c_proj(attend(query, key, value, bias))
         return out
 
 
@@ -239,9 +274,10 @@ def split_heads(x: Tensor, heads: int, parts: int) -> tuple[Tensor, ...]:
     return x.view(batch, tokens, heads, parts, width // heads // parts).permute(3, 0, 2, 1, 4).unbind(0)
 
 
-def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+def attend(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None = None) -> Tensor:
     """Attention of each head, [B, heads, T, d], and all heads side by side again, [B, T, heads * d].
 
-    Published as softmax of (q / d^¼) (k / d^¼)ᵀ; that is, of q kᵀ / √d.
+    Published as softmax of (q / d^¼) (k / d^¼)ᵀ; that is, of q kᵀ / √d. ``bias`` [T] is added to it for each key.
     """
-    return functional.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)
+    mask = None if bias is None else bias.to(query.dtype)[None, None, None]
+    return functional.scaled_dot_product_attention(query, key, value, mask).transpose(1, 2).flatten(2)
