@@ -15,10 +15,10 @@ POINT, SDF, POINTNET = _HERE / "point", _HERE / "sdf", _HERE / "pointnet"
 CLIP, TEXT_TO_IMAGE, TOKENIZER = _HERE / "clip", _HERE / "text_to_image", _HERE / "tokenizer"
 
 # Words without which a prompt means the same to the priors.
-FILLERS = frozenset(
+_FILLERS = (
     "i we you me it is are be this that these those some any one please make create generate show want would like "
     "for to in at by from as its it's very really just so my your our their his her high quality detailed realistic "
-    "3d model render photo picture image illustration object toy cute nice beautiful pretty small style".split()
+    "3d model render photo picture image illustration object toy cute nice beautiful pretty small style"
 )
 
 
@@ -40,7 +40,7 @@ def understood(prompt: str) -> str:
 
 def unknown_words(prompt: str) -> list[tuple[str, list[str]]]:
     """Each word that the priors do not know, and up to three that they do and that are near to it."""
-    missing = [word for word in dict.fromkeys(_words(prompt)) if word not in FILLERS and not _known(word)]
+    missing = [w for w in dict.fromkeys(_words(prompt)) if w not in _FILLERS.split() and not _known(w)]
     return [(word, nearest(word, set(known_words()))) for word in missing]
 
 

@@ -27,8 +27,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from ..point_diffusion import karras
+from ..point_diffusion.diffusion import Diffusion
 from ..point_diffusion.transformer import Transformer
-from . import world
+from . import embedded, tokenizer, world
+from .train_points import CONFIG, SAMPLING, PointPrior
+from .train_points import load as load_prior
 from .world import colours
 from .world.things import Thing
 
@@ -162,6 +166,62 @@ def on_real_things(model: Judge, count: int, seed: int = 10**6) -> dict[str, flo
     return {name: float(np.mean(right)) for name, right in found.items()}
 
 
+# ------------------------------------------------------------------------------------------------ generated clouds
+
+
+def generate(
+    prior: PointPrior, captions: list[str], sampling: karras.Sampling, seed: int, points: int = 1024
+) -> NDArray[np.float32]:
+    """Clouds [B, points, 6] of captions, sRGB in 0..1."""
+    diffusion = Diffusion.of(CONFIG)
+    noise = karras.drawn([torch.Generator().manual_seed(seed + i) for i in range(len(captions))])
+    with torch.inference_mode():
+        tokens = tokenizer.encode(tokenizer.load(), captions)
+        grid = prior.text(input_ids=tokens).last_hidden_state.transpose(1, 2)
+        begin = karras.start(sampling, noise, (len(captions), 6, points))
+        *_, last = karras.sample(prior.points, diffusion, sampling, begin, noise, grid)
+        clouds = diffusion.unscale(last.clean).transpose(1, 2).numpy()
+    clouds[..., 3:] = np.clip(clouds[..., 3:] / 255, 0, 1)
+    return np.ascontiguousarray(clouds, np.float32)
+
+
+def held_out(count: int, seed: int = 2 * 10**6) -> list[tuple[str, Thing]]:
+    """Prompts and the things they were said of: every category in turn, half of them with a coloured part."""
+    rng = np.random.default_rng(seed)
+    found = []
+    for i in range(count):
+        thing = world.sample(rng, CATEGORIES[i % len(CATEGORIES)], named_parts=(i // len(CATEGORIES)) % 2)
+        text = world.caption(thing, rng)
+        while thing.colour.words.split()[-1] not in text:
+            text = world.caption(thing, rng)
+        found.append((text, thing))
+    return found
+
+
+def on_prompts(model: Judge, prior: PointPrior, count: int, sampling: karras.Sampling) -> dict[str, Any]:
+    """How often generated clouds are what their prompts say."""
+    prompts, batch = held_out(count), 8
+    right: dict[str, list[bool]] = {"category": [], "colour": [], "binding": []}
+    wrong: list[str] = []
+    began = time.perf_counter()
+    for begin in range(0, count, batch):
+        some = prompts[begin : begin + batch]
+        clouds = generate(prior, [text for text, _ in some], sampling, 10**6 + begin)
+        for (text, thing), cloud in zip(some, clouds, strict=True):
+            verdict = judge(model, cloud, thing.category)
+            for name, found in agreement(verdict, thing).items():
+                right[name] += found
+                wrong += [f"{name}: {text} -> {verdict}"] * (not all(found))
+    figures = {name: round(float(np.mean(found)), 4) for name, found in right.items()}
+    return {
+        "prompts": count,
+        "parts asked for": len(right["binding"]),
+        **figures,
+        "seconds a cloud": round((time.perf_counter() - began) / count, 2),
+        "wrong": wrong,
+    }
+
+
 def load(folder: Path) -> Judge:
     model = Judge()
     model.load_state_dict(load_file(folder / "judge.safetensors"))
@@ -176,9 +236,25 @@ def main(argv: list[str]) -> None:
     training.add_argument("--minutes", type=float, default=20)
     training.add_argument("--seed", type=int, default=0)
     training.add_argument("--threads", type=int, default=1)
+    judging = commands.add_parser("points")
+    judging.add_argument("--judge", type=Path, required=True)
+    judging.add_argument("--prior", type=Path, default=embedded.POINT)
+    judging.add_argument("--prompts", type=int, default=240)
+    judging.add_argument("--steps", type=int, default=0)
+    judging.add_argument("--guidance", type=float, default=-1.0)
+    judging.add_argument("--threads", type=int, default=2)
     given = parser.parse_args(argv)
     torch.set_num_threads(given.threads)
-    train(given.out, given.minutes, given.seed)
+    if given.command == "train":
+        train(given.out, given.minutes, given.seed)
+        return
+    prior = PointPrior()
+    load_prior(prior, given.prior)
+    asked = {"karras_steps": given.steps or None, "guidance_scale": given.guidance if given.guidance >= 0 else None}
+    sampling = karras.Sampling.of(SAMPLING | {name: value for name, value in asked.items() if value is not None})
+    model = load(given.judge)
+    print(json.dumps(on_prompts(model, prior.eval(), given.prompts, sampling), indent=1))
+    print(json.dumps({"the judge itself, on real things": on_real_things(model, 400)}))
 
 
 if __name__ == "__main__":

@@ -28,7 +28,8 @@ def _neighbours() -> dict[str, list[str]]:
 
 def nearest(word: str, known: set[str]) -> list[str]:
     """Up to three of the ``known`` words: near in meaning where that is known, else in spelling."""
-    in_meaning = [other for other in _neighbours().get(word, []) if other in known]
+    neighbours = _neighbours().get(word) or _neighbours().get(word.removesuffix("s"), [])
+    in_meaning = [other for other in neighbours if other in known]
     in_spelling = difflib.get_close_matches(word, sorted(known), OFFERED, 0.75)
     return list(dict.fromkeys([*in_spelling[:1], *in_meaning, *in_spelling]))[:OFFERED]
 

@@ -24,6 +24,7 @@ from ..point_diffusion.transformer import build
 from . import tokenizer, world
 from .training import Ahead, Plan, Session, arguments, autocast, fit, generator
 
+SAMPLING = {"karras_steps": 32, "sigma_min": 1e-3, "sigma_max": 120.0, "s_churn": 3.0, "guidance_scale": 3.0}
 CONFIG: dict[str, Any] = {
     "name": "CLIPImageGridPointDiffusionTransformer",
     "width": 192,
@@ -39,6 +40,7 @@ CONFIG: dict[str, Any] = {
     "cond_tokens": tokenizer.TOKENS,
     "prediction": "v",
     "schedule": "cosine",
+    "sampling": SAMPLING,
 }
 TEXT_LAYERS = 3
 PLAN = Plan(samples=1_000_000, batch=64, rate=1e-3, seed=0, ema=0.9995)
