@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A solid around a cloud of surface points, without a model: what a ball cannot reach that rolls outside the points.
+
+That is the alpha shape's complement of empty balls (Edelsbrunner and Mücke, "Three-dimensional alpha shapes", 1994),
+on a grid: it needs no normals, closes every gap narrower than the ball, keeps thin parts, and fills what is enclosed.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+from scipy.spatial import cKDTree
+
+NEIGHBOUR = 4  # the spacing of points is the distance to the so-manieth nearest
+BALL = 2.2  # radius of the ball, in spacings
+STRAY = 3.0  # points farther from their neighbours than so many spacings are left out
+SMOOTH = 1.0  # cells
+
+
+def without_strays(points: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """bool [N]: which points [N, 3] have neighbours about as near as the others have."""
+    away = _spacing(points)
+    kept: NDArray[np.bool_] = away <= STRAY * np.median(away)
+    return kept
+
+
+def enclosure(points: NDArray[np.float32], size: int, side: float) -> NDArray[np.float32]:
+    """Signed distances [size, size, size], negative inside, on a grid that spans a cube of that side at the origin.
+
+    points: float32 [N, 3], N > 4, all over the surface and scattered by less than their spacing.
+    """
+    cell = side / (size - 1)
+    radius = max(BALL * float(np.median(_spacing(points))), 2 * cell)
+    axis = np.linspace(-side / 2, side / 2, size, dtype=np.float32)
+    grid = np.stack(np.meshgrid(axis, axis, axis, indexing="ij"), -1).reshape(-1, 3)
+    away = cKDTree(points).query(grid, distance_upper_bound=radius)[0].reshape(size, size, size)
+    margin = int(np.ceil(radius / cell)) + 1  # room for the ball to roll around what touches the border
+    free = np.pad(np.isinf(away), margin, constant_values=True)
+    regions, _ = ndimage.label(free)
+    centres = regions == regions[0, 0, 0]
+    reached = ndimage.distance_transform_edt(~centres)[margin:-margin, margin:-margin, margin:-margin] * cell
+    return np.asarray(ndimage.gaussian_filter(radius - reached, SMOOTH), np.float32)
+
+
+def _spacing(points: NDArray[np.float32]) -> NDArray[np.float64]:
+    found: NDArray[np.float64] = cKDTree(points).query(points, k=NEIGHBOUR + 1)[0][:, NEIGHBOUR]
+    return found

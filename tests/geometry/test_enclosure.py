@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import trimesh
+from skimage.measure import marching_cubes
+
+from backend.geometry.enclosure import enclosure, without_strays
+
+SIDE, SIZE = 1.02, 64
+CELL = SIDE / (SIZE - 1)
+
+
+def sampled(mesh: trimesh.Trimesh, count: int = 4096, scatter: float = 0.003) -> np.ndarray:
+    points, _ = trimesh.sample.sample_surface(mesh, count, seed=1)
+    return (points + np.random.default_rng(0).normal(0, scatter, points.shape)).astype(np.float32)
+
+
+def remade(points: np.ndarray) -> trimesh.Trimesh:
+    values = enclosure(points, SIZE, SIDE)
+    vertices, faces, _, _ = marching_cubes(values, 0.0, spacing=(CELL,) * 3)
+    return trimesh.Trimesh(vertices - SIDE / 2, faces)
+
+
+def test_a_ball_is_filled() -> None:
+    field = enclosure(sampled(trimesh.creation.icosphere(4, 0.35)), SIZE, SIDE)
+    axis = np.linspace(-SIDE / 2, SIDE / 2, SIZE)
+    truth = np.linalg.norm(np.stack(np.meshgrid(axis, axis, axis, indexing="ij"), -1), axis=-1) - 0.35
+    near = np.abs(truth) < 0.03
+    assert np.abs(field - truth)[near].max() < 1.5 * CELL
+    assert (field[truth < -2 * CELL] < 0).all()
+    assert (field[truth > 2 * CELL] > 0).all()
+
+
+@pytest.mark.parametrize("thin", [0.04, 0.08])
+def test_thin_plates_keep_their_two_sides(thin: float) -> None:
+    made = remade(sampled(trimesh.creation.box((0.8, 0.6, thin))))
+    assert made.is_watertight
+    assert made.body_count == 1
+    assert np.ptp(made.vertices[:, 2]) == pytest.approx(thin, abs=2 * CELL)
+    assert made.volume == pytest.approx(0.8 * 0.6 * thin, rel=0.45 if thin < 0.05 else 0.25)
+
+
+def test_holes_wider_than_the_ball_stay_open() -> None:
+    ring = trimesh.creation.torus(0.3, 0.08)
+    made = remade(sampled(ring))
+    assert made.euler_number == 0
+    assert made.volume == pytest.approx(ring.volume, rel=0.1)
+
+
+def test_separate_things_stay_apart() -> None:
+    two = [trimesh.creation.icosphere(3, 0.12).apply_translation((x, 0, 0)) for x in (-0.3, 0.3)]
+    assert remade(sampled(trimesh.util.concatenate(two))).body_count == 2
+
+
+def test_what_touches_the_border_is_whole() -> None:
+    field = enclosure(sampled(trimesh.creation.box((1.0, 1.0, 1.0)), 8192), SIZE, SIDE)
+    inner = field[4:-4, 4:-4, 4:-4]
+    assert (inner < 0).all()
+
+
+def test_strays_are_left_out() -> None:
+    points = sampled(trimesh.creation.icosphere(4, 0.3), 1000)
+    strays = np.float32([[0.5, 0.5, 0.5], [-0.5, 0.4, 0.4]])
+    kept = without_strays(np.concatenate([points, strays]))
+    assert kept[:-2].mean() > 0.98
+    assert not kept[-2:].any()
