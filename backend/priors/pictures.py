@@ -15,8 +15,13 @@ from numpy.typing import NDArray
 from ..rendering.orbit import focal_length, orbit, view_words
 from ..rendering.raster import render
 from . import world
+from .world import colours
 
 TRAINING, HELD_OUT = 0, 1
+SHOTS = 5
+"""To find a side from which twins differ: a part of another colour may be hidden."""
+TOLD, SEEN = 40, 0.004
+"""By how much of 255 a pixel has to differ, and what share of the pixels."""
 
 
 @dataclass(frozen=True)
@@ -65,12 +70,12 @@ def shot(rng: np.random.Generator) -> Shot:
 
 def photograph(thing: world.Thing, shot: Shot, size: int, supersample: int = 2) -> NDArray[np.uint8]:
     """uint8 [size, size, 4], straight alpha."""
-    vertices, faces, colours = world.mesh_of(thing)
+    vertices, faces, shades = world.mesh_of(thing)
     radius = float(np.sqrt((vertices**2).sum(1).max()))
     picture = render(
         vertices,
         faces,
-        colours,
+        shades,
         orbit(shot.azimuth, shot.elevation, shot.distance * radius, shot.target),
         focal=focal_length(shot.fov, size),
         size=size,
@@ -86,15 +91,12 @@ def twin(thing: world.Thing, rng: np.random.Generator) -> world.Thing:
 
     What is said of the one is false of the other, and only by which part has which colour.
     """
-    asked = [part.name for part in thing.parts if part.asked]
-    places = ["", *asked]  # "" is the thing itself
-    new = {"": thing.colour, **{part.name: part.colour for part in thing.parts if part.asked}}
-    if asked and rng.random() < 0.6:
-        one, other = rng.choice(places, 2, replace=False)
+    new = {"": thing.colour, **{part.name: part.colour for part in thing.parts if part.asked}}  # "": the thing's own
+    one, other = rng.permutation(list(new))[:2] if len(new) > 1 else ("", "")
+    if rng.random() < 0.6 and new[one].base != new[other].base:
         new[one], new[other] = new[other], new[one]
-    if len({colour.base for colour in new.values()}) < 2 or new[""] == thing.colour:
-        place = str(rng.choice(places))
-        new[place] = world.colour(rng, exclude=tuple(colour.base for colour in new.values()))
+    else:
+        new[one] = colours.pick(rng, exclude=tuple(colour.base for colour in new.values()))
     parts = tuple(
         replace(part, colour=new[part.name if part.asked else ""])
         if part.asked or part.colour == thing.colour
@@ -117,10 +119,22 @@ def block(
         thing = world.sample(rng)
         pair = (thing, twin(thing, rng)) if twins else (thing,)
         for _ in range(views):
-            taken, said = shot(rng), int(rng.integers(1 << 62))
+            taken, pictures = _taken(pair, rng, size)
+            said = int(rng.integers(1 << 62))
             told = "" if twins or rng.random() < 0.15 else f", {taken.words}"
             for second, one in enumerate(pair):
-                rgba.append(photograph(one, taken, size))
+                rgba.append(pictures[second])
                 captions.append(world.caption(one, np.random.default_rng(said)) + told)
                 owners.append(2 * number + second)
     return Block(np.stack(rgba), captions, np.array(owners))
+
+
+def _taken(pair: tuple[world.Thing, ...], rng: np.random.Generator, size: int) -> tuple[Shot, list[NDArray[np.uint8]]]:
+    """A shot of a thing, or of a thing and its twin from where the two can be told apart."""
+    for _ in range(SHOTS):
+        taken = shot(rng)
+        pictures = [photograph(one, taken, size) for one in pair]
+        changed = np.abs(pictures[0].astype(np.int16) - pictures[-1]).max(-1) > TOLD
+        if len(pair) == 1 or changed.mean() > SEEN:
+            break
+    return taken, pictures

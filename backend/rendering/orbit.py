@@ -44,6 +44,14 @@ def orbit(
     return _pose(right, back, np.asarray(target, np.float64) + distance * back)
 
 
+def view_words(azimuth: float, elevation: float) -> str:
+    """What a prompt says of a view, angles in degrees (Poole et al., "DreamFusion", 2022, §3.2)."""
+    if elevation > 60:
+        return "overhead view"
+    away = abs((azimuth + 180) % 360 - 180)
+    return "front view" if away <= 45 else "back view" if away >= 135 else "side view"
+
+
 def _pose(right: NDArray[np.float64], back: NDArray[np.float64], eye: NDArray[np.float64]) -> NDArray[np.float64]:
     pose = np.eye(4)
     pose[:3, 0], pose[:3, 1], pose[:3, 2], pose[:3, 3] = right, np.cross(back, right), back, eye

@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What is said of a prior beside its weights."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from safetensors import safe_open
+
+from .world import CATEGORIES
+
+CARD = "MODEL_CARD.md"
+
+ABOUT = {
+    "clip": (
+        "Gen3D's embedded dual encoder",
+        "Pictures and words in one space: a small CLIP in the format of `transformers.CLIPModel`, with pictures of "
+        "64 x 64 pixels and prompts of up to 24 tokens.",
+        "Symmetric contrastive loss. Each batch holds things beside twins of the same shape in other colours; pictures "
+        "that are spoilt the way young radiance fields are (wrong colours, hardly there, blurred, specks) belong to no "
+        "caption. Random plain, noise, checkerboard and Fourier backgrounds; crops, blur, translucency and specks. "
+        "Most steps see half of the patches.",
+        "It guides fields towards simple shapes in plain colours. As a judge of results it is lenient with its own "
+        "kind: score what it guided with another encoder.",
+    ),
+    "unet": (
+        "Gen3D's embedded text-to-image prior",
+        "Words to pictures of 32 x 32 pixels: a `UNet2DConditionModel` that works on pixels, with a small CLIP text "
+        "encoder, as a diffusers pipeline without an autoencoder (ask it for `output_type=\"latent\"`, which is the "
+        "picture, sRGB in -1..1).",
+        "Prediction of v on the cosine schedule; a tenth of the captions left out. Plain backgrounds of any grey; the "
+        "captions end in words for the view (\", front view\").",
+        "Pictures are small and plain. Low guidance (about 3) and noise that stays high suit score distillation.",
+    ),
+}  # fmt: skip
+
+
+def write_card(folder: Path, prior: str, facts: Sequence[str]) -> None:
+    """Writes the model card; ``facts`` are sentences on how much was trained and what was measured."""
+    title, what, how, limits = ABOUT[prior]
+    size = sum(file.stat().st_size for file in folder.rglob("*.safetensors"))
+    weights = sum(_numbers(file) for file in folder.rglob("*.safetensors"))
+    names = ", ".join(CATEGORIES)
+    lines = [
+        f"# {title}",
+        what,
+        f"{weights / 1e6:.1f} million weights in half precision, {size / 1e6:.1f} MB. Licence: GPL-3.0-or-later, as "
+        "Gen3D, which made the data and trained it; nobody else's data or weights went into it.",
+        "## Data",
+        f"Gen3D's procedural world: {len(CATEGORIES)} kinds of things ({names}) in twelve named colours with shades "
+        "and a few materials, drawn as needed, so that hardly a picture is seen twice; captions name the thing, its "
+        "colour, its shape and the colours of its parts, with synonyms.",
+        "## Training",
+        how,
+        "## Measured",
+        *([f"- {fact}" for fact in facts] or ["Nothing yet."]),
+        "## Limits",
+        f"It knows the words of its world and no others. {limits}",
+    ]
+    (folder / CARD).write_text("\n\n".join(lines).replace("\n\n- ", "\n- ") + "\n", encoding="utf-8")
+
+
+def _numbers(file: Path) -> int:
+    total = 0
+    with safe_open(file, "numpy") as held:
+        for name in held.keys():  # noqa: SIM118
+            count = 1
+            for side in held.get_slice(name).get_shape():
+                count *= side
+            total += count
+    return total

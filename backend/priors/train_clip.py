@@ -1,0 +1,221 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Trains the embedded dual encoder: pictures and words in one space, as a small CLIP (Radford et al., 2021).
+
+Each batch holds things beside twins of the same shape in other colours, so that it is not enough to know which colours
+are there: it takes which part has which. Pictures that are spoilt the way young radiance fields are belong to no
+caption. Most steps see half of the patches (Li et al., "Scaling Language-Image Pre-training via Masking", 2023).
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy, normalize
+
+from . import tokenizer
+from .augment import augmented, spoilt
+from .cards import write_card
+from .pictures import Block, block
+from .tokenizer import encode
+from .training import Ahead, Plan, Session, arguments, autocast, fit, generator
+
+if TYPE_CHECKING:
+    from transformers import CLIPModel
+
+PLAN = Plan(samples=3_000_000, batch=256, rate=1e-3, seed=0)
+SIZE, PATCH = 64, 8
+MEAN = STD = 0.5
+"""Of pictures in 0..1, before the encoder sees them."""
+KEPT = 0.5
+"""Share of the patches that steps see but for the last WHOLE of them."""
+WHOLE = 0.1
+SPOILT = 1 / 8
+"""Spoilt pictures for each true one."""
+TEMPERATURE = 0.01
+"""The lowest."""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Sizes of the two towers and of the space they share."""
+
+    vision_width: int = 192
+    vision_layers: int = 6
+    text_width: int = 192
+    text_layers: int = 3
+    embedding: int = 192
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Where a batch is taken from: ``things`` things at a time, from ``views`` sides each, ``uses`` times each."""
+
+    things: int = 1024
+    views: int = 2
+    uses: int = 2
+
+
+def build(shape: Shape) -> CLIPModel:
+    from transformers import CLIPConfig, CLIPModel
+
+    words = tokenizer.load()
+    text = {
+        "vocab_size": len(words),
+        "hidden_size": shape.text_width,
+        "intermediate_size": 4 * shape.text_width,
+        "num_hidden_layers": shape.text_layers,
+        "num_attention_heads": shape.text_width // 32,
+        "max_position_embeddings": tokenizer.TOKENS,
+        "bos_token_id": words.bos_token_id,
+        "eos_token_id": words.eos_token_id,
+        "pad_token_id": words.pad_token_id,
+    }
+    vision = {
+        "hidden_size": shape.vision_width,
+        "intermediate_size": 4 * shape.vision_width,
+        "num_hidden_layers": shape.vision_layers,
+        "num_attention_heads": shape.vision_width // 32,
+        "image_size": SIZE,
+        "patch_size": PATCH,
+    }
+    return CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=shape.embedding))
+
+
+def see(model: CLIPModel, pictures: Tensor, keep: Tensor | None = None) -> Tensor:
+    """Unit vectors [N, E] of sRGB pictures [N, 3, 64, 64]; ``keep`` int64 [N, K]: the patches looked at."""
+    vision = model.vision_model
+    tokens = vision.embeddings((pictures - MEAN) / STD)
+    if keep is not None:
+        patches = tokens[:, 1:].gather(1, keep[..., None].expand(-1, -1, tokens.shape[-1]))
+        tokens = torch.cat([tokens[:, :1], patches], 1)
+    states = vision.encoder(inputs_embeds=vision.pre_layrnorm(tokens)).last_hidden_state
+    return normalize(model.visual_projection(vision.post_layernorm(states[:, 0])).float(), dim=-1)
+
+
+def read(model: CLIPModel, tokens: Tensor) -> Tensor:
+    """Unit vectors [N, E] of captions as tokens [N, T]."""
+    return normalize(model.text_projection(model.text_model(input_ids=tokens).pooler_output).float(), dim=-1)
+
+
+def contrast(seen: Tensor, said: Tensor, scale: Tensor, truth: Tensor) -> Tensor:
+    """Symmetric cross-entropy of N captions ``said`` [N, E] and N or more pictures ``seen`` [N + M, E].
+
+    truth bool [N, N]: which caption is known to be true of which picture; the M further pictures are true of none.
+    """
+    count = len(said)
+    logits = scale * said @ seen.T
+    target = truth.float()
+    to_pictures = torch.cat([target, target.new_zeros(count, len(seen) - count)], 1)
+    return (
+        cross_entropy(logits, to_pictures / to_pictures.sum(1, keepdim=True))
+        + cross_entropy(logits[:, :count].T, target.T / target.sum(0)[:, None])
+    ) / 2
+
+
+def truth_of(tokens: Tensor, things: Tensor) -> Tensor:
+    """bool [N, N]: same thing, or same words."""
+    return (things[:, None] == things) | (tokens[:, None] == tokens).all(-1)
+
+
+class Batches:
+    """Batches by the number of the step: a pool of fresh things serves for some steps, each picture ``uses`` times."""
+
+    def __init__(self, plan: Plan, pool: Pool, device: torch.device, workers: int = 0) -> None:
+        self.plan, self.pool, self.device = plan, pool, device
+        self.pairs = pool.things * pool.views
+        self.steps = self.pairs * pool.uses * 2 // plan.batch
+        self._words = tokenizer.load()
+        self.end: int = self._words.eos_token_id
+        make = partial(block, plan.seed, things=pool.things, views=pool.views, size=SIZE, twins=True)
+        self._ahead: Ahead[Block] = Ahead(make, workers)
+        self._held = -1
+
+    def __getitem__(self, step: int) -> tuple[Tensor, Tensor, Tensor]:
+        """rgba [N, 4, S, S] in 0..1, tokens [N, T] and the number of each picture's thing [N]."""
+        index, turn = divmod(step, self.steps)
+        if index != self._held:
+            found = self._ahead[index]
+            self._held = index
+            self._rgba = torch.from_numpy(found.rgba).permute(0, 3, 1, 2).contiguous().to(self.device)
+            self._tokens = encode(self._words, found.captions).to(self.device)
+            self._things = torch.from_numpy(found.thing).to(self.device)
+        rng = np.random.default_rng((self.plan.seed, index))
+        order = np.concatenate([rng.permutation(self.pairs) for _ in range(self.pool.uses)])
+        half = self.plan.batch // 2
+        pairs = torch.from_numpy(order[turn * half : (turn + 1) * half]).to(self.device)
+        places = torch.stack([2 * pairs, 2 * pairs + 1], 1).flatten()
+        return self._rgba[places].float() / 255, self._tokens[places], self._things[places]
+
+    def close(self) -> None:
+        self._ahead.close()
+
+
+def step_loss(model: CLIPModel, batches: Batches, step: int) -> Tensor:
+    plan, device = batches.plan, batches.device
+    rgba, tokens, things = batches[step]
+    random = generator(device, plan.seed, step)
+    bad = spoilt(rgba[torch.randperm(len(rgba), generator=random, device=device)[: int(SPOILT * len(rgba))]], random)
+    pictures = augmented(torch.cat([rgba, bad]), random)
+    keep = None
+    if step < (1 - WHOLE) * plan.steps:
+        patches = (SIZE // PATCH) ** 2
+        chance = torch.rand(len(pictures), patches, generator=random, device=device)
+        keep = chance.argsort(1)[:, : int(KEPT * patches)]
+    length = int((tokens == batches.end).int().argmax(1).max()) + 1
+    with autocast(device):
+        seen, said = see(model, pictures, keep), read(model, tokens[:, :length])
+    scale = model.logit_scale.exp().clamp(max=1 / TEMPERATURE)
+    return contrast(seen, said, scale, truth_of(tokens, things))
+
+
+def export(model: CLIPModel, mean: dict[str, Tensor], folder: Path, facts: Sequence[str] = ()) -> None:
+    """The folder that ``CLIPModel``, ``CLIPTokenizer`` and ``CLIPImageProcessor`` load; weights in half precision."""
+    import copy
+
+    from transformers import CLIPImageProcessor
+
+    half: Any = copy.deepcopy(model)
+    half.load_state_dict(mean)
+    half.half().cpu().save_pretrained(folder)
+    tokenizer.load().save_pretrained(folder)
+    side = {"height": SIZE, "width": SIZE}
+    CLIPImageProcessor(
+        size={"shortest_edge": SIZE}, crop_size=side, image_mean=[MEAN] * 3, image_std=[STD] * 3
+    ).save_pretrained(folder)
+    write_card(folder, "clip", facts)
+
+
+def main(argv: list[str]) -> None:
+    parser = argparse.ArgumentParser(prog="train clip", description=__doc__)
+    arguments(parser, PLAN)
+    parser.add_argument("--pool", type=int, default=Pool.things, help="things drawn at a time")
+    given = parser.parse_args(argv)
+    torch.set_num_threads(given.threads)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    plan = Plan(given.samples, given.batch, given.rate, given.seed)
+    train(plan, Session(given.out, given.minutes, device=device), Shape(), Pool(given.pool), given.workers)
+
+
+def train(plan: Plan, session: Session, shape: Shape, pool: Pool, workers: int = 0) -> None:
+    """Trains or goes on, and exports what there is to ``export`` in the session's folder."""
+    from . import evaluate_clip
+
+    torch.manual_seed(plan.seed)
+    model: Any = build(shape)
+    model.to(session.device)
+    batches = Batches(plan, pool, session.device, workers)
+    try:
+        mean = fit(model, lambda step: step_loss(model, batches, step), plan, session)
+    finally:
+        batches.close()
+    folder = session.folder / "export"
+    export(model, mean, folder)
+    export(model, mean, folder, evaluate_clip.facts(folder))
