@@ -51,7 +51,7 @@ UPSAMPLING = Sampling(sigma_max=160.0, s_churn=0.0)
 
 @dataclass(frozen=True)
 class State:
-    """After ``step`` steps: the noisy clouds and the latest guess of the clean ones, float64 [B, C, K] in model units."""
+    """After ``step`` steps: noisy clouds and the latest guess of the clean ones, float64 [B, C, K] in model units."""
 
     step: int
     x: Tensor
@@ -132,8 +132,8 @@ def denoiser(
     """
     like = next(model.parameters())
     with torch.no_grad():
-        given = [None if value is None else value.to(like) for value in (embeddings, low_res)]
-        conditions = [model.condition(batch, *given)]
+        seen = None if embeddings is None else embeddings.to(like)
+        conditions = [model.condition(batch, seen, None if low_res is None else low_res.to(like))]
         if guidance not in (0, 1):
             conditions.append(model.condition(batch, low_res_points=0 if low_res is None else low_res.shape[2]))
 
