@@ -7,6 +7,7 @@
     gen3d serve                         the backend that Blender talks to
     gen3d jobs [list | cancel | resume] the backend's jobs
     gen3d models [list | install | verify | remove | use]  the weights of the text systems
+    gen3d eval DIR...                   how good results are: CLIP R-Precision, P-IS, P-FID
     gen3d doctor                        what is missing on this machine, if anything
 
 The options of the first three are made from the settings' dataclasses. With --json, standard output carries exactly
@@ -112,6 +113,9 @@ def parser() -> Parser:
         "names", nargs="*", metavar="NAME", help="weights, or owner/name on the hub; for use: NAME PATH"
     )
     models.add_argument("--offline", action="store_true", help="use no network, only what is there")
+    judged = command("eval", run_evaluation, "measure results: CLIP R-Precision, P-IS, P-FID")
+    judged.add_argument("folders", nargs="+", type=Path, metavar="DIR", help="results, or PLY, NPZ or GLB files")
+    add_options(judged, settings.EvaluateSettings)
     command("doctor", run_doctor, "say what is missing on this machine")
     return top
 
@@ -366,6 +370,15 @@ def run_models(given: argparse.Namespace) -> int:
     from .models import command
 
     return command(given.action, given.names, offline=given.offline, as_json=given.json)
+
+
+def run_evaluation(given: argparse.Namespace) -> int:
+    from . import evaluation
+
+    with own_stdout():
+        report = evaluation.evaluate(given.folders, read_options(settings.EvaluateSettings, given))
+    print(evaluation.as_json(report) if given.json else evaluation.table(report))
+    return 0
 
 
 def run_doctor(given: argparse.Namespace) -> int:

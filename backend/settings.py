@@ -103,6 +103,22 @@ class RenderSettings:
     device: str = option("auto", choices=("auto", "cpu", "cuda", "mps"), help="where to compute")
 
 
+@dataclass(frozen=True)
+class EvaluateSettings:
+    """How good results are: CLIP R-Precision, P-IS and P-FID. No job: the command line's alone."""
+
+    reference: str = option(
+        "", subtype="path", help="folder of clouds or meshes for P-FID; empty takes things of the embedded world"
+    )
+    captions: str = option("", subtype="path", help="text file of more captions to choose from, one a line")
+    clip: str = option("", help="name or path of the CLIP that judges; empty takes an installed, or the embedded one")
+    pointnet: str = option("", help="name or path of the PointNet++; empty takes the installed, or the embedded one")
+    views: int = option(4, low=1, high=64, help="pictures of each result for R-Precision")
+    points: int = option(1024, low=64, high=16384, help="points of each result for P-IS and P-FID")
+    seed: int = option(0, low=0, high=SEED_MAX, help="of the points that are taken")
+    device: str = option("auto", choices=("auto", "cpu", "cuda", "mps"), help="where to compute")
+
+
 KINDS: dict[str, type[Any]] = {"nerf": NerfSettings, "remesh": RemeshSettings, "render": RenderSettings}
 
 
