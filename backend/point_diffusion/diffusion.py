@@ -87,5 +87,11 @@ class Diffusion:
         return alpha.sqrt().to(like)[t, None, None], (1 - alpha).sqrt().to(like)[t, None, None]
 
 
+def as_points(cloud: Tensor) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+    """A finished cloud [6, K] as float32 coordinates [K, 3] and sRGB colours [K, 3], rounded as published."""
+    rows = cloud.T.cpu().numpy()
+    return rows[:, :3].astype(np.float32), rows[:, 3:].clip(0, 255).round().astype(np.uint8)
+
+
 def _column(values: Sequence[float], like: Tensor) -> Tensor:
     return like.new_tensor(values)[:, None]

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """From a point cloud to a mesh, by regressing the signed distance (Nichol et al., "Point-E", 2022, §4.5).
 
-The distance is negative inside. The model's parameters have the names of the published weights.
+The model's parameters have the names of the published weights.
 """
 
 from __future__ import annotations
@@ -194,7 +194,8 @@ def traced_field(
     sizes = [size]
     while sizes[0] > 1.5 * COARSE:
         sizes.insert(0, (sizes[0] + 1) // 2)
-    values = yield from _within(dense_field(distance, device, sizes[0], side), 0.0, 0.2)
+    begin = 0.2 if len(sizes) > 1 else 1.0
+    values = yield from _within(dense_field(distance, device, sizes[0], side), begin)
     for level, count in enumerate(sizes[1:], 1):
         reach = BAND * side / (sizes[level - 1] - 1) * 3**0.5 / 2
         estimate = functional.interpolate(values[None, None], (count,) * 3, mode="trilinear", align_corners=True)
@@ -213,14 +214,14 @@ def traced_field(
     return values
 
 
-def _within(work: Generator[float, None, Tensor], begin: float, end: float) -> Generator[float, None, Tensor]:
+def _within(work: Generator[float, None, Tensor], end: float) -> Generator[float, None, Tensor]:
     while True:
         try:
             share = next(work)
         except StopIteration as stop:
             found: Tensor = stop.value
             return found
-        yield begin + (end - begin) * share
+        yield end * share
 
 
 def _crossed(values: Tensor) -> Tensor:
@@ -234,30 +235,41 @@ def _corners(cells: Tensor) -> Tensor:
     return functional.max_pool3d(cells.float()[None, None], 2, 1, 1)[0, 0] > 0
 
 
-def surface(values: Tensor, side: float = SIDE, closed: bool = False) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
-    """Vertices [V, 3] and faces [F, 3], counter-clockwise seen from outside, where distances [n, n, n] are 0.
+def surface(values: Tensor, side: float = SIDE) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
+    """Vertices [V, 3] and faces [F, 3] where distances [n, n, n] are 0, or, where none are, where they are average.
 
-    As published: where nothing is 0, their mean is. closed: what reaches the border of the grid ends there, by a wall,
-    and where nothing is 0, there is nothing.
+    As published: the faces are counter-clockwise seen from where distances are less.
 
     Raises Gen3DError where there is no surface.
     """
-    volume = values.numpy().copy()
-    spacing = side / (len(volume) - 1)
-    if closed:
-        for axis in range(3):
-            ends = np.moveaxis(volume, axis, 0)[[0, -1]]
-            np.moveaxis(volume, axis, 0)[[0, -1]] = np.maximum(ends, 1e-3 * spacing)
-        volume[np.abs(volume) < 1e-4 * spacing] = 1e-4 * spacing  # at a vertex of the grid: faces without area
-    elif (volume < 0).all() or (volume > 0).all():
+    volume = values.numpy()
+    if (volume < 0).all() or (volume > 0).all():
         volume = volume - volume.mean()
+    vertices, faces = _marched(volume, side)
+    return vertices, np.ascontiguousarray(faces[:, [1, 0, 2]])
+
+
+def solid(values: Tensor, side: float = SIDE) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
+    """As ``surface``, but closed, by a wall where it reaches the border of the grid, and outwards the right way round:
+    what most of the border is, is outside, whichever sign it has. Where nothing is 0, there is nothing."""
+    shell = torch.ones_like(values, dtype=torch.bool)
+    shell[1:-1, 1:-1, 1:-1] = False
+    volume = (values if float(values[shell].sign().sum()) >= 0 else -values).numpy().copy()
+    least = 1e-4 * side / (len(volume) - 1)  # at a vertex of the grid: faces without area
+    volume[shell.numpy()] = np.maximum(volume[shell.numpy()], 10 * least)
+    volume[np.abs(volume) < least] = least
+    return _marched(volume, side)
+
+
+def _marched(volume: NDArray[np.float32], side: float) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
+    """Faces are counter-clockwise seen from where values are larger."""
     if not (volume < 0).any() or not (volume > 0).any():
         raise Gen3DError("The points have no surface.", "Try another seed.", field="surface")
+    spacing = (side / (len(volume) - 1),) * 3
     vertices, faces, _, _ = marching_cubes(  # type: ignore[no-untyped-call]
-        volume, 0.0, spacing=(spacing,) * 3, allow_degenerate=False
+        volume, 0.0, spacing=spacing, allow_degenerate=False
     )
-    # It takes the larger side for the inside; distances have it the other way round.
-    return (vertices - side / 2).astype(np.float32), np.ascontiguousarray(faces[:, [1, 0, 2]], np.int32)
+    return (vertices - side / 2).astype(np.float32), np.asarray(faces, np.int32)
 
 
 def nearest(points: NDArray[np.floating], places: NDArray[np.floating]) -> NDArray[np.intp]:
