@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from ..errors import Gen3DError
 
 CHECKPOINT = "checkpoint.pt"
+MUON = 2.0  # its rate in AdamW's
 T = TypeVar("T")
 
 
@@ -107,28 +108,33 @@ class Ahead(Generic[T]):
             self._pool.shutdown(cancel_futures=True)
 
 
-def fit(model: nn.Module, loss: Callable[[int], Tensor], plan: Plan, session: Session) -> dict[str, Tensor]:
+def fit(
+    model: nn.Module,
+    loss: Callable[[int], Tensor],
+    plan: Plan,
+    session: Session,
+    hidden: Callable[[str], bool] = lambda name: False,
+) -> dict[str, Tensor]:
     """Trains ``model`` by ``loss(step)`` and returns the moving average of its state.
 
-    Raises Gen3DError where the folder holds a training by another plan.
+    hidden: names the matrices between two layers of a block, which Muon orthogonalises (Jordan et al., 2024); all
+    else is AdamW's. Raises Gen3DError where the folder holds a training by another plan.
     """
     model.to(session.device).train()
-    matrices = [p for p in model.parameters() if p.requires_grad and p.ndim > 1]
-    others = [p for p in model.parameters() if p.requires_grad and p.ndim <= 1]
-    groups = [{"params": matrices, "weight_decay": plan.decay}, {"params": others, "weight_decay": 0.0}]
-    optimiser = torch.optim.AdamW(groups, lr=plan.rate, betas=(0.9, 0.98), fused=True)
+    optimisers = _optimisers(model, plan, hidden)
     mean = {name: value.detach().clone() for name, value in model.state_dict().items()}
-    step = _resume(session, plan, model, optimiser, mean)
+    step = _resume(session, plan, model, optimisers, mean)
     began = saved = time.monotonic()
     first, losses = step, []
     while step < plan.steps and time.monotonic() - began < session.minutes * 60:
-        for group in optimiser.param_groups:
-            group["lr"] = plan.rate_at(step)
         value = loss(step)
-        optimiser.zero_grad(set_to_none=True)
+        model.zero_grad(set_to_none=True)
         value.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimiser.step()
+        for optimiser in optimisers:
+            for group in optimiser.param_groups:
+                group["lr"] = plan.rate_at(step) * group["share"]
+            optimiser.step()
         step += 1
         _follow(mean, model, min(plan.ema, (1 + step) / (10 + step)))
         losses.append(value.detach())
@@ -137,10 +143,27 @@ def fit(model: nn.Module, loss: Callable[[int], Tensor], plan: Plan, session: Se
             _note(session.folder, step, plan, float(torch.stack(losses).mean()), speed)
             losses = []
         if time.monotonic() - saved > session.save_minutes * 60:
-            _save(session, plan, model, optimiser, mean, step)
+            _save(session, plan, model, optimisers, mean, step)
             saved = time.monotonic()
-    _save(session, plan, model, optimiser, mean, step)
+    _save(session, plan, model, optimisers, mean, step)
     return mean
+
+
+def _optimisers(model: nn.Module, plan: Plan, hidden: Callable[[str], bool]) -> list[torch.optim.Optimizer]:
+    """Weight decay is for matrices only; Muon's steps are scaled to be as long as AdamW's, and may be longer."""
+    trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    inner = [p for name, p in trained.items() if p.ndim == 2 and hidden(name)]
+    taken = {id(p) for p in inner}
+    matrices = [p for p in trained.values() if p.ndim > 1 and id(p) not in taken]
+    others = [p for p in trained.values() if p.ndim <= 1]
+    groups = [{"params": matrices, "weight_decay": plan.decay}, {"params": others, "weight_decay": 0.0}]
+    found: list[torch.optim.Optimizer] = [torch.optim.AdamW(groups, lr=plan.rate, betas=(0.9, 0.98), fused=True)]
+    if inner:
+        found.append(torch.optim.Muon(inner, lr=plan.rate, weight_decay=plan.decay, adjust_lr_fn="match_rms_adamw"))
+    for optimiser, share in zip(found, (1.0, MUON), strict=False):
+        for group in optimiser.param_groups:
+            group["share"] = share
+    return found
 
 
 @torch.no_grad()
@@ -160,21 +183,21 @@ def _save(
     session: Session,
     plan: Plan,
     model: nn.Module,
-    optimiser: torch.optim.Optimizer,
+    optimisers: list[torch.optim.Optimizer],
     mean: dict[str, Tensor],
     step: int,
 ) -> None:
-    held = {"plan": asdict(plan), "model": model.state_dict(), "optimiser": optimiser.state_dict(), "mean": mean}
+    held = {"plan": asdict(plan), "model": model.state_dict(), "mean": mean}
     part = session.folder / f"{CHECKPOINT}.part"
     with part.open("wb") as file:
-        torch.save({**held, "step": step}, file)
+        torch.save({**held, "optimisers": [each.state_dict() for each in optimisers], "step": step}, file)
         file.flush()
         os.fsync(file.fileno())
     part.replace(session.folder / CHECKPOINT)
 
 
 def _resume(
-    session: Session, plan: Plan, model: nn.Module, optimiser: torch.optim.Optimizer, mean: dict[str, Tensor]
+    session: Session, plan: Plan, model: nn.Module, optimisers: list[torch.optim.Optimizer], mean: dict[str, Tensor]
 ) -> int:
     """Takes over the checkpoint where there is one; the number of steps done."""
     session.folder.mkdir(parents=True, exist_ok=True)
@@ -189,7 +212,8 @@ def _resume(
             "Give the same options to go on with it, or another folder to begin anew.",
         )
     model.load_state_dict(held["model"])
-    optimiser.load_state_dict(held["optimiser"])
+    for optimiser, state in zip(optimisers, held["optimisers"], strict=True):
+        optimiser.load_state_dict(state)
     for name, value in held["mean"].items():
         mean[name].copy_(value)
     return int(held["step"])
