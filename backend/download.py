@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Files from the network: resumed, checked, with progress, and never half there under their final name.
 
-Nothing here decides whether to download: whoever calls has been told to by the user. Every function is a generator;
-who stops iterating has cancelled, and the same call goes on where it was. HTTP is done by ``requests``, which
-respects the proxy variables and checks certificates; the Hugging Face hub by its own library, with its own cache
-(HF_HOME), token and endpoint.
+Nothing here decides whether to download: whoever calls has been told to by the user. A download is a generator; who
+stops iterating has cancelled, and the same call goes on where it was. HTTP is done by ``requests``, which respects
+the proxy variables and checks certificates. The Hugging Face hub is asked through its own library, with the user's
+endpoint and login; its files are downloaded here, because its library begins an interrupted file anew, but what is
+in its cache (HF_HOME) is found there.
 """
 
 from __future__ import annotations
@@ -12,16 +13,14 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 import requests
 
 from .errors import Gen3DError
-from .reporting import reports
 from .storage import disk_errors, require_space, sha256_of
 
 TIMEOUT = (15.0, 60.0)  # seconds to connect, seconds without a byte
@@ -50,12 +49,15 @@ def offline() -> bool:
 # ------------------------------------------------------------------------------------------------------ one address
 
 
-def fetch(url: str, to: Path, sha256: str = "", known: str = "") -> Iterator[Done]:
+def fetch(
+    url: str, to: Path, sha256: str = "", known: str = "", headers: Mapping[str, str | bytes] | None = None
+) -> Iterator[Done]:
     """Downloads ``url`` to ``to``, by way of ``to``.part, which an interrupted download leaves to be resumed.
 
-    ``sha256`` is what the file was published with, ``known`` what it had when it was first downloaded; a file that
-    has another one is deleted. Raises Gen3DError for that, an address that is not https, a refusal, a web page in
-    the file's place, a connection that stays broken, and a full disk.
+    ``sha256`` is what the file was published with, ``known`` what it had when it was first downloaded, or has where
+    it comes from; a file that has another one is deleted. ``headers`` go to the first address; logins stay with it.
+    Raises Gen3DError for a wrong file, an address that is not https, a refusal, a web page in the file's place, a
+    connection that stays broken, and a full disk.
     """
     _require_safe(url)
     part = to.with_name(f"{to.name}.part")
@@ -63,7 +65,7 @@ def fetch(url: str, to: Path, sha256: str = "", known: str = "") -> Iterator[Don
     while True:
         before = _size(part)
         try:
-            yield from _transfer(url, part)
+            yield from _transfer(url, part, headers or {})
             break
         except requests.RequestException as error:
             failures = 1 if _size(part) > before else failures + 1
@@ -75,7 +77,7 @@ def fetch(url: str, to: Path, sha256: str = "", known: str = "") -> Iterator[Don
     if found != (sha256 or known or found):
         part.unlink()
         _etag_file(part).unlink(missing_ok=True)
-        cause = f"{url} is not the file {'that was published' if sha256 else 'it was before'}: its sha256 is {found}."
+        cause = f"{url} is not the file {'that was published' if sha256 else 'it should be'}: its sha256 is {found}."
         raise Gen3DError(cause, "It was deleted. Try again later, or take the file from elsewhere.", field="download")
     with disk_errors(to):
         with open(part, "r+b") as file:
@@ -84,10 +86,10 @@ def fetch(url: str, to: Path, sha256: str = "", known: str = "") -> Iterator[Don
     _etag_file(part).unlink(missing_ok=True)
 
 
-def _transfer(url: str, part: Path) -> Iterator[Done]:
+def _transfer(url: str, part: Path, headers: Mapping[str, str | bytes]) -> Iterator[Done]:
     """One request, for what is missing. Raises requests.RequestException for what may be better the next time."""
     have = _size(part)
-    headers = {"Accept-Encoding": "identity", **({"Range": f"bytes={have}-"} if have else {})}
+    headers = {**headers, "Accept-Encoding": "identity", **({"Range": f"bytes={have}-"} if have else {})}
     with requests.get(url, stream=True, timeout=TIMEOUT, headers=headers) as response:
         for seen in (*response.history, response):
             _require_safe(str(seen.url))
@@ -163,16 +165,46 @@ def _reason(error: BaseException) -> str:
 
 
 @dataclass(frozen=True)
-class Snapshot:
-    """Files of one commit of a repository, in the hub's cache. ``files``: sha256 by path within the folder."""
+class Commit:
+    """What a repository holds: size in bytes and sha256 ("" where the hub does not have it) by file."""
 
-    folder: Path
+    repository: str
     revision: str
-    files: dict[str, str]
+    files: dict[str, tuple[int, str]]
 
 
-def cached(repository: str, revision: str, files: tuple[str, ...]) -> Path | None:
-    """The folder of a commit in the hub's cache, where all these files are in it. Never uses the network."""
+def look_up(repository: str, revision: str | None = None) -> Commit:
+    """Asks the hub for a repository at a commit, or at its newest. One small request.
+
+    Raises Gen3DError for a repository that is gone or closed, and no connection.
+    """
+    from huggingface_hub import HfApi
+
+    try:
+        facts = HfApi().model_info(repository, revision=revision, files_metadata=True, timeout=TIMEOUT[1])
+    except Exception as error:
+        raise _refused(repository, error) from error
+    files = {file.rfilename: (file.size or 0, file.lfs.sha256 if file.lfs else "") for file in facts.siblings or ()}
+    return Commit(repository, facts.sha or "", files)
+
+
+def fetch_from_hub(commit: Commit, file: str, to: Path, sha256: str = "") -> Iterator[Done]:
+    """Downloads one file of a commit, as ``fetch`` does. One that is there and has the right size and hash stays."""
+    from huggingface_hub import hf_hub_url
+    from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
+
+    size, known = commit.files[file]
+    if to.exists() and to.stat().st_size == size and sha256_of(to) == (sha256 or known or sha256_of(to)):
+        return
+    with disk_errors(to):
+        to.parent.mkdir(parents=True, exist_ok=True)
+        to.unlink(missing_ok=True)
+    url = hf_hub_url(commit.repository, file, revision=commit.revision)
+    yield from fetch(url, to, sha256, known, build_hf_headers())
+
+
+def cached(repository: str, revision: str, files: Collection[str]) -> Path | None:
+    """The folder of a commit in the hub's own cache, where all these files are in it. Never uses the network."""
     from huggingface_hub import try_to_load_from_cache
 
     folder = None
@@ -184,76 +216,6 @@ def cached(repository: str, revision: str, files: tuple[str, ...]) -> Path | Non
     return folder
 
 
-def fetch_repository(
-    repository: str, revision: str | None, choose: Callable[[list[str], Callable[[str], Path]], list[str]]
-) -> Generator[Done, None, Snapshot]:
-    """Downloads chosen files of a repository into the hub's cache and checks them against the hub's own hashes.
-
-    ``choose(names, get)`` picks from all file names of the commit; ``get(name)`` gives it a file to look into.
-    Raises Gen3DError for a repository that is gone or closed, no connection, damage, and a full disk.
-    """
-
-    def work(tell: Callable[[Done], None]) -> Snapshot:
-        from huggingface_hub import hf_hub_download, snapshot_download
-
-        listed = snapshot_download(repository, revision=revision, dry_run=True)
-        commit = listed[0].commit_hash if listed else ""
-
-        def get(name: str) -> Path:
-            return Path(hf_hub_download(repository, name, revision=commit, tqdm_class=_bar(name, tell)))
-
-        names = set(choose([file.filename for file in listed], get))
-        chosen = [file for file in listed if file.filename in names]
-        missing = sum(file.file_size or 0 for file in chosen if file.will_download)
-        home = _cache_folder()
-        with disk_errors(home):
-            home.mkdir(parents=True, exist_ok=True)
-            require_space(home, missing)
-            paths = {file.filename: get(file.filename) for file in chosen}
-        folder = next(iter(paths.values())).parents[len(Path(next(iter(paths))).parts) - 1]
-        return Snapshot(folder, commit, {name: _checked(repository, name, path) for name, path in paths.items()})
-
-    try:
-        return (yield from reports(work))
-    except Gen3DError:
-        raise
-    except Exception as error:
-        raise _refused(repository, error) from error
-
-
-def _checked(repository: str, name: str, path: Path) -> str:
-    """The file's sha256. The cache names large files by the hash the hub has of them."""
-    found, blob = sha256_of(path), path.resolve()
-    if re.fullmatch(r"[0-9a-f]{64}", blob.name) and blob.name != found:
-        blob.unlink()
-        path.unlink(missing_ok=True)
-        raise Gen3DError(f"{name} of {repository} was damaged on its way, and deleted.", RESUME, field="download")
-    return found
-
-
-def _bar(name: str, tell: Callable[[Done], None]) -> type[Any]:
-    from tqdm import tqdm
-
-    class Bar(tqdm):  # type: ignore[misc]
-        """What the hub's library takes for a progress bar."""
-
-        def __init__(self, *args: Any, **options: Any) -> None:
-            super().__init__(*args, **{**options, "disable": True})
-
-        def update(self, n: float | None = 1) -> bool | None:
-            self.n += n or 0
-            tell(Done(name, int(self.n), int(self.total or 0)))
-            return None
-
-    return Bar
-
-
-def _cache_folder() -> Path:
-    from huggingface_hub.constants import HF_HUB_CACHE
-
-    return Path(HF_HUB_CACHE)
-
-
 def _refused(repository: str, error: Exception) -> Gen3DError:
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
 
@@ -263,5 +225,5 @@ def _refused(repository: str, error: Exception) -> Gen3DError:
         return Gen3DError(f"{repository} is given only to those who accepted its terms.", step, field="download")
     if isinstance(error, RepositoryNotFoundError | RevisionNotFoundError):
         return Gen3DError(f"{repository} is not (or no longer) on the Hugging Face hub.", elsewhere, field="download")
-    cause = f"{repository} cannot be downloaded: {_reason(error).splitlines()[0]}"
-    return Gen3DError(f"{cause.rstrip('.')}.", RESUME, field="download")
+    cause = f"{repository} cannot be looked up on the Hugging Face hub: {_reason(error).splitlines()[0].rstrip('.')}."
+    return Gen3DError(cause, RESUME, field="download")

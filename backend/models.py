@@ -11,7 +11,7 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -25,11 +25,12 @@ from .weights import PUBLISHED, SETS, damaged, folder_of, installed, lock_of, re
 if TYPE_CHECKING:
     import torch
 
-    from .download import Done
+    from .download import Commit, Done
 
-TENSORS = "model.safetensors"
+TENSORS, FILES = "model.safetensors", "files"
 PRIORS = Path(__file__).parent / "priors"
-CONFIGS = ("config.json", "model_index.json")  # of a transformers model, of a diffusers pipeline
+PIPELINE = "model_index.json"  # of diffusers
+CONFIGS = ("config.json", PIPELINE)  # the first is of a transformers model
 _VARIANT = re.compile(r"\.(fp16|bf16|fp32|non_ema|ema)\b")  # of a file, beside the plain one
 
 
@@ -68,7 +69,7 @@ def _state(name: str) -> tuple[str, str]:
     path, lock = installed(name), lock_of(name)
     if path is not None:
         return "local" if lock is not None and lock.get("source") == "local" else "installed", str(path)
-    return "partial" if any(folder_of(name).glob("*.part")) else "absent", ""
+    return "partial" if folder_of(name).exists() else "absent", ""
 
 
 def _size(path: Path) -> int:
@@ -131,17 +132,50 @@ def _install_file(name: str, folder: Path) -> Iterator[Done]:
 
 
 def _install_repository(name: str, folder: Path) -> Iterator[Done]:
-    from .download import fetch_repository
+    from .download import cached, fetch_from_hub, look_up
 
-    entry = PUBLISHED.get(name)
-    repository = entry.repository if entry else name
-    revision = entry.revision if entry else (lock_of(name) or {}).get("revision")
-    found = yield from fetch_repository(repository, revision, _chooser(entry.files if entry else ()))
-    for file, sha256 in entry.sha256 if entry else ():
-        if found.files.get(file) != sha256:
-            cause = f"{file} of {repository} is not the file that was published."
-            raise Gen3DError(cause, "Delete it from the hub's cache, and install again.", field="download")
-    _write_lock(folder, path=str(found.folder), source=repository, revision=found.revision, files=found.files)
+    entry, pinned = PUBLISHED.get(name), dict(PUBLISHED[name].sha256 if name in PUBLISHED else ())
+    commit = look_up(entry.repository if entry else name, entry.revision if entry else _revision(name))
+    index: dict[str, Any] | None = None
+    if entry is None and PIPELINE in commit.files:
+        yield from fetch_from_hub(commit, PIPELINE, folder / FILES / PIPELINE)
+        index = storage.read_json(folder / FILES / PIPELINE)
+    try:
+        files = _needed(commit, entry.files if entry else (), index)
+    except Gen3DError:
+        shutil.rmtree(folder / FILES, ignore_errors=True)
+        raise
+    kept = cached(commit.repository, commit.revision, files)
+    if kept is None:
+        there = sum(_size(folder / FILES / file) for file in files)
+        storage.require_space(folder, sum(commit.files[file][0] for file in files) - there)
+        for file in files:
+            yield from fetch_from_hub(commit, file, folder / FILES / file, pinned.get(file, ""))
+    path = kept or folder / FILES
+    hashes = {file: pinned.get(file) or commit.files[file][1] or storage.sha256_of(path / file) for file in files}
+    where = str(kept) if kept else FILES
+    _write_lock(folder, path=where, source=commit.repository, revision=commit.revision, files=hashes)
+
+
+def _revision(name: str) -> str | None:
+    """The commit of what was installed before; None for the newest."""
+    found: str | None = (lock_of(name) or {}).get("revision")
+    return found
+
+
+def _needed(commit: Commit, files: tuple[str, ...], index: dict[str, Any] | None) -> list[str]:
+    """These files, or, where none are named, what is needed to load the model, or the pipeline with this index."""
+    if missing := [file for file in files if file not in commit.files]:
+        cause = f"{missing[0]} is not among the files of {commit.repository}."
+        raise Gen3DError(cause, "Name a copy with `gen3d models use NAME FOLDER`.", field="download")
+    parts = [name for name, what in (index or {}).items() if isinstance(what, list)]
+    near = [file for file in commit.files if file.rpartition("/")[0] in ("", *parts) and not _VARIANT.search(file)]
+    weights = [file for file in near if file.endswith(".safetensors") and ("/" in file) == (index is not None)]
+    if not files and not weights:
+        cause = f"{commit.repository} has no plain safetensors weights of a transformers model or diffusers pipeline."
+        step = "Choose another one, or convert it and `gen3d models use` the folder."
+        raise Gen3DError(cause, step, field="weights")
+    return list(files) or [file for file in near if file.endswith((".json", ".txt", ".model"))] + weights
 
 
 def use(name: str, path: Path) -> None:
@@ -157,38 +191,14 @@ def use(name: str, path: Path) -> None:
 
 
 def remove(name: str) -> None:
-    """Deletes what ``install`` kept, also from the hub's cache; of what ``use`` named, only the name."""
-    folder, lock = folder_of(name), lock_of(name)
+    """Deletes what ``install`` kept; of what ``use`` named, or another program keeps, only the name."""
+    folder = folder_of(name)
     if not folder.exists():
         raise Gen3DError(f"The weights {name} are not installed.", "See `gen3d models list`.", field="weights")
     with _alone(name, folder):
-        if lock is not None and lock.get("revision"):
-            from huggingface_hub import scan_cache_dir
-
-            scan_cache_dir().delete_revisions(lock["revision"]).execute()
-    shutil.rmtree(folder)
-
-
-def _chooser(files: tuple[str, ...]) -> Callable[[list[str], Callable[[str], Path]], list[str]]:
-    """Picks these files, or, where there are none, what is needed to load a model from safetensors."""
-
-    def choose(names: list[str], get: Callable[[str], Path]) -> list[str]:
-        if missing := sorted(set(files) - set(names)):
-            cause = f"{missing[0]} is no longer among the files of the repository."
-            raise Gen3DError(cause, "Name a copy with `gen3d models use NAME FOLDER`.", field="download")
-        if files:
-            return list(files)
-        index = storage.read_json(get("model_index.json")) if "model_index.json" in names else None
-        parts = [name for name, what in (index or {}).items() if isinstance(what, list)]
-        near = [name for name in names if name.rpartition("/")[0] in ("", *parts) and not _VARIANT.search(name)]
-        weights = [name for name in near if name.endswith(".safetensors") and ("/" in name) == (index is not None)]
-        if not weights:
-            cause = "The repository has no plain safetensors weights of a transformers model or diffusers pipeline."
-            step = "Choose another one, or convert it and `gen3d models use` the folder."
-            raise Gen3DError(cause, step, field="weights")
-        return [name for name in near if name.endswith((".json", ".txt", ".model"))] + weights
-
-    return choose
+        (folder / "lock.json").unlink(missing_ok=True)
+    if folder.exists():
+        shutil.rmtree(folder)
 
 
 # ------------------------------------------------------------------------------------------------- the command line

@@ -203,6 +203,7 @@ def load(module: nn.Module, source: str | Path) -> None:
 def damaged(name: str) -> list[str]:
     """The files of installed weights that are not what they were when they were installed."""
     path, lock, entry = require(name), lock_of(name), PUBLISHED.get(name)
-    expected = (lock or {}).get("files") or dict(entry.sha256 if entry and path.is_dir() else ())
+    pinned = dict(entry.sha256) if entry is not None and entry.repository else {}
+    expected: dict[str, str] = pinned if lock is None else lock.get("files", {})
     files = {file: path / file if path.is_dir() else path for file in expected}
     return [file for file, where in files.items() if not where.exists() or sha256_of(where) != expected[file]]

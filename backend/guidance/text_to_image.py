@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ..errors import Gen3DError
-from ..reporting import reports
+from .reporting import reports
 
 if TYPE_CHECKING:
     from PIL import Image
