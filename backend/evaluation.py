@@ -264,31 +264,26 @@ def _world(count: int, settings: EvaluateSettings) -> Clouds:
 def load_clip(source: str, device: torch.device, report: Report) -> Clip | None:
     """The CLIP of that name or path; without one, the best that is there."""
     from .guidance.clip import Clip
+    from .priors import embedded
 
-    path, report.clip = _choose(source, CLIPS, _embedded("CLIP"))
+    path, report.clip = _choose(source, CLIPS, embedded.CLIP)
     return None if path is None else Clip(path, device)
 
 
 def load_pointnet(source: str, device: torch.device, report: Report) -> PointNet | None:
     """The classifier of that name or path; without one, the best that is there."""
     from .metrics import pointnet
+    from .priors import embedded
 
-    path, report.pointnet = _choose(source, (POINTNET,), _embedded("POINTNET"))
+    path, report.pointnet = _choose(source, (POINTNET,), embedded.POINTNET)
     if path is None:
         return None
-    state = weights.read(path / "model.safetensors" if path.is_dir() else path)
+    state = weights.read(path / "model.safetensors") if path.is_dir() else weights.state_dict(report.pointnet)
     try:
         return pointnet.load(state).to(device)
     except (KeyError, RuntimeError) as error:
         cause = f"{path} holds no PointNet++ of this architecture."
         raise Gen3DError(cause, "Give others, or none.", field="pointnet") from error
-
-
-def _embedded(name: str) -> Path:
-    from .priors import embedded
-
-    path: Path = getattr(embedded, name)
-    return path
 
 
 def _choose(source: str, names: Sequence[str], embedded: Path) -> tuple[Path | None, str]:
