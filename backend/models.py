@@ -36,7 +36,11 @@ _VARIANT = re.compile(r"\.(fp16|bf16|fp32|non_ema|ema)\b")  # of a file, beside 
 
 @dataclass(frozen=True)
 class Model:
-    """A row of the list. ``state``: "embedded", "installed", "local" (named by the user), "partial", or "absent"."""
+    """A row of the list.
+
+    ``state``: "embedded", "installed", "local" (named by the user), "partial" (the download was interrupted),
+    "missing" (was installed or named, but its files are gone), or "absent".
+    """
 
     name: str
     system: str
@@ -69,7 +73,7 @@ def _state(name: str) -> tuple[str, str]:
     path, lock = installed(name), lock_of(name)
     if path is not None:
         return "local" if lock is not None and lock.get("source") == "local" else "installed", str(path)
-    return "partial" if folder_of(name).exists() else "absent", ""
+    return ("missing" if lock else "partial" if folder_of(name).exists() else "absent"), ""
 
 
 def _size(path: Path) -> int:
@@ -145,14 +149,16 @@ def _install_repository(name: str, folder: Path) -> Iterator[Done]:
     except Gen3DError:
         shutil.rmtree(folder / FILES, ignore_errors=True)
         raise
+    known = {file: pinned.get(file) or commit.files[file][1] for file in files}
     kept = cached(commit.repository, commit.revision, files)
-    if kept is None:
+    if kept is None or any(sha256 and storage.sha256_of(kept / file) != sha256 for file, sha256 in known.items()):
+        kept = None
         there = sum(_size(folder / FILES / file) for file in files)
         storage.require_space(folder, sum(commit.files[file][0] for file in files) - there)
         for file in files:
             yield from fetch_from_hub(commit, file, folder / FILES / file, pinned.get(file, ""))
     path = kept or folder / FILES
-    hashes = {file: pinned.get(file) or commit.files[file][1] or storage.sha256_of(path / file) for file in files}
+    hashes = {file: sha256 or storage.sha256_of(path / file) for file, sha256 in known.items()}
     where = str(kept) if kept else FILES
     _write_lock(folder, path=where, source=commit.repository, revision=commit.revision, files=hashes)
 
@@ -168,7 +174,7 @@ def _needed(commit: Commit, files: tuple[str, ...], index: dict[str, Any] | None
     if missing := [file for file in files if file not in commit.files]:
         cause = f"{missing[0]} is not among the files of {commit.repository}."
         raise Gen3DError(cause, "Name a copy with `gen3d models use NAME FOLDER`.", field="download")
-    parts = [name for name, what in (index or {}).items() if isinstance(what, list)]
+    parts = [name for name, what in (index or {}).items() if isinstance(what, list) and name.isidentifier()]
     near = [file for file in commit.files if file.rpartition("/")[0] in ("", *parts) and not _VARIANT.search(file)]
     weights = [file for file in near if file.endswith(".safetensors") and ("/" in file) == (index is not None)]
     if not files and not weights:

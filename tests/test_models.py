@@ -143,6 +143,20 @@ def test_offline_nothing_is_asked_of_the_network(
     assert server.asked == [] and names(home) == []
 
 
+def test_a_local_copy_that_is_gone_is_missing_and_can_be_installed(
+    server: WebServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torch.save(STATE, tmp_path / "mine.pt")
+    assert run(capsys, "use", "sdf", str(tmp_path / "mine.pt")) == (
+        0,
+        {"installed": {"sdf": str(tmp_path / "mine.pt")}},
+    )
+    assert states(capsys)["sdf"] == "local"
+    (tmp_path / "mine.pt").unlink()
+    assert states(capsys)["sdf"] == "missing"
+    assert run(capsys, "install", "sdf")[0] == 0 and states(capsys)["sdf"] == "installed"
+
+
 def test_what_is_no_weights_is_refused_and_leaves_nothing(
     server: WebServer, home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -336,6 +350,20 @@ def test_what_is_in_the_hubs_cache_is_not_downloaded(
     assert all("/api/" in path for _, path, _ in server.asked) and weights.damaged("some/clip") == []
     models.remove("some/clip")
     assert weights.installed("some/clip") is None and files_of(folder) == clip_files
+    (folder / "model.safetensors").write_bytes(b"damaged")
+    list(models.install("some/clip"))
+    assert files_of(weights.require("some/clip")) == clip_files and weights.require("some/clip") != folder
+
+
+def test_a_hostile_repository_writes_nowhere_else(
+    server: WebServer, tmp_path: Path, drawing_files: dict[str, bytes]
+) -> None:
+    index = {**json.loads(drawing_files["model_index.json"]), "..": ["a", "b"], "../..": ["a", "b"], "/tmp": ["a", "b"]}
+    escapes = {"../escaped.json": b"x", "../../escaped.json": b"x", "/tmp/escaped.json": b"x"}
+    files = {**drawing_files, "model_index.json": json.dumps(index).encode()}
+    serve_repository(server, "some/draw", {**files, **escapes}, COMMIT)
+    list(models.install("some/draw"))
+    assert files_of(weights.require("some/draw")) == files and not list(tmp_path.rglob("escaped.json"))
 
 
 def test_the_command_line_in_a_process_of_its_own(
