@@ -25,9 +25,11 @@ def augmented(rgba: Tensor, generator: torch.Generator, background: Tensor | Non
 
     light = premultiplied(rgba)
     light = _cropped(light, uniform(0.85, 1.15), uniform(-0.12, 0.12), uniform(-0.12, 0.12))
-    light = blurred(light, torch.where(some(0.35), uniform(0, 1.3) * size / 64, 0.0))
+    hazy, sigma = some(0.35), uniform(0, 1.3) * size / 64
+    light[hazy] = blurred(light[hazy], sigma[hazy])
     light = light * torch.where(some(0.3), uniform(0.6, 1), 1.0)[:, None, None, None]
-    light = _specked(light, torch.where(some(0.2), uniform(0, 0.06), 0.0), generator)
+    dusty, share = some(0.2), uniform(0, 0.06)
+    light[dusty] = _specked(light[dusty], share[dusty], generator)
     behind = backgrounds(count, size, generator) if background is None else background
     pictures = light[:, :3] + behind * (1 - light[:, 3:])
     return (pictures * uniform(0.85, 1.15)[:, None, None, None]).clamp(0, 1)

@@ -27,8 +27,8 @@ ABOUT = {
     "unet": (
         "Gen3D's embedded text-to-image prior",
         "Words to pictures of 32 x 32 pixels: a `UNet2DConditionModel` that works on pixels, with a small CLIP text "
-        "encoder, as a diffusers pipeline without an autoencoder (ask it for `output_type=\"latent\"`, which is the "
-        "picture, sRGB in -1..1).",
+        "encoder, as a diffusers `StableDiffusionPipeline` whose autoencoder does nothing: its latents are the "
+        "picture, sRGB in -1..1.",
         "Prediction of v on the cosine schedule; a tenth of the captions left out. Plain backgrounds of any grey; the "
         "captions end in words for the view (\", front view\").",
         "Pictures are small and plain. Low guidance (about 3) and noise that stays high suit score distillation.",

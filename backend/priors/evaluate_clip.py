@@ -69,7 +69,7 @@ def evaluate(model: CLIPModel, *, count: int = COUNT, plain: bool = True, seed: 
     nearest = (seen @ own.T).argmax(1).tolist()
     names, shades = list(world.CATEGORIES), list(colours.NAMES)
     guesses = (seen @ said([f"a {name}" for name in names]).T).argmax(1).tolist()
-    painted = said([f"a {shade} {name}" for name in names for shade in shades]).unflatten(0, (len(names), -1))
+    painted = said([f"a {shade} {name}" for name in names for shade in shades]).reshape(len(names), len(shades), -1)
     right_shade, asked = [], []
     for i, thing in enumerate(things):
         if not any(part.asked for part in thing.parts):

@@ -36,8 +36,8 @@ def sample(
     """sRGB [N, 3, S, S] in 0..1."""
     random = torch.Generator(pipeline.device).manual_seed(seed)
     pipeline.set_progress_bar_config(disable=True)
-    made = pipeline(prompts, num_inference_steps=steps, guidance_scale=guidance, generator=random, output_type="latent")
-    pictures: Tensor = (made.images.float() / 2 + 0.5).clamp(0, 1)
+    made = pipeline(prompts, num_inference_steps=steps, guidance_scale=guidance, generator=random, output_type="pt")
+    pictures: Tensor = made.images.float()
     return pictures
 
 

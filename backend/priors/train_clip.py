@@ -30,7 +30,7 @@ from .training import Ahead, Plan, Session, arguments, autocast, fit, generator
 if TYPE_CHECKING:
     from transformers import CLIPModel
 
-PLAN = Plan(samples=3_000_000, batch=256, rate=1e-3, seed=0)
+PLAN = Plan(samples=2_000_000, batch=256, rate=1e-3, seed=0)
 SIZE, PATCH = 64, 8
 MEAN = STD = 0.5
 """Of pictures in 0..1, before the encoder sees them."""
@@ -47,11 +47,11 @@ TEMPERATURE = 0.01
 class Shape:
     """Sizes of the two towers and of the space they share."""
 
-    vision_width: int = 192
+    vision_width: int = 160
     vision_layers: int = 6
-    text_width: int = 192
+    text_width: int = 128
     text_layers: int = 3
-    embedding: int = 192
+    embedding: int = 128
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,8 @@ DROPPED = 0.1
 """Share of the captions that are left out, for guidance."""
 GREYS = (0.3, 1.0)
 """Of backgrounds."""
+SMALL = 64.0
+"""By this the latents of ``unchanged`` are divided."""
 STARTS = ("point/text_encoder", "clip")
 """Embedded priors whose text encoder the training begins with, the first that is there and fits."""
 
@@ -98,14 +100,15 @@ class TextToImage(nn.Module):
 
 
 def scheduler() -> Any:
-    from diffusers import DPMSolverMultistepScheduler
+    from diffusers import DDIMScheduler
 
-    make: Any = DPMSolverMultistepScheduler
+    make: Any = DDIMScheduler
     return make(
         num_train_timesteps=1000,
         beta_schedule="squaredcos_cap_v2",
         prediction_type="v_prediction",
-        thresholding=True,
+        clip_sample=False,
+        thresholding=True,  # which at this maximum clips pictures to -1..1
         sample_max_value=1.0,
         timestep_spacing="trailing",
         steps_offset=1,
@@ -169,13 +172,38 @@ class Objective:
         return nn.functional.mse_loss(predicted.float(), signal * noise - spread * clean)
 
 
+def unchanged() -> Any:
+    """An autoencoder whose latents are the picture itself, sRGB in -1..1, for pipelines that want one.
+
+    Tiny autoencoders bend what they decode by 3 tanh(x / 3); the latents are made small to stay where that is straight.
+    """
+    from diffusers import AutoencoderTiny
+
+    make: Any = AutoencoderTiny
+    made = make(
+        latent_channels=3,
+        encoder_block_out_channels=(3,),
+        decoder_block_out_channels=(3,),
+        num_encoder_blocks=(0,),
+        num_decoder_blocks=(0,),
+        scaling_factor=SMALL,
+    )
+    # Encoding halves and shifts to 0..1 before these, decoding undoes it after them; between these is a ReLU.
+    (first, second), (third, _, fourth) = made.encoder.layers, made.decoder.layers
+    for layer, factor, shift in ((first, 1, 0), (second, 2 / SMALL, -1 / SMALL), (third, SMALL, 1), (fourth, 0.5, 0)):
+        nn.init.dirac_(layer.weight)
+        layer.weight.data *= factor
+        nn.init.constant_(layer.bias, shift)
+    return made
+
+
 def pipeline(model: TextToImage) -> Any:
-    """The model as a diffusers pipeline that has no autoencoder: its latents are the picture, sRGB in -1..1."""
+    """The model as a diffusers pipeline, whose autoencoder does nothing."""
     from diffusers import StableDiffusionPipeline
 
     make: Any = StableDiffusionPipeline
     return make(
-        vae=None,
+        vae=unchanged().to(model.unet.dtype),
         text_encoder=model.text,
         tokenizer=tokenizer.load(),
         unet=model.unet,
@@ -232,6 +260,10 @@ def train(plan: Plan, session: Session, shape: Shape, pool: Pool, workers: int =
     if priors is not None and (name := begin_with_words(model, priors)):
         print(f"The text encoder begins as that of {name}.")
     model.to(session.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if session.device.type == "cpu":
+        from diffusers.models.attention_processor import AttnProcessor
+
+        model.unet.set_attn_processor(AttnProcessor())  # plain matrix products, as in autocast
     batches = Batches(plan, pool, session.device, workers)
     try:
         mean = fit(model, Objective(model, batches), plan, session)

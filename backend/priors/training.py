@@ -12,8 +12,9 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from multiprocessing import get_context
 from pathlib import Path
@@ -21,6 +22,7 @@ from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ..errors import Gen3DError
 
@@ -73,10 +75,17 @@ def arguments(parser: argparse.ArgumentParser, plan: Plan) -> None:
     parser.add_argument("--workers", type=int, default=0, help="processes that draw pictures; 0: draw between steps")
 
 
-def autocast(device: torch.device) -> torch.autocast:
-    """bfloat16 on GPUs and on CPUs that multiply it."""
+@contextmanager
+def autocast(device: torch.device) -> Iterator[None]:
+    """Forward passes in bfloat16, on GPUs and on CPUs that multiply it.
+
+    On CPUs attention is plain matrix products: for short sequences they are half as fast again as its fused kernel
+    (a training of the dual encoder: 160 -> 260 pictures per second of one core).
+    """
     fast = device.type == "cuda" or bool(torch.cpu.get_capabilities().get("avx512_bf16"))
-    return torch.autocast(device.type, torch.bfloat16, enabled=fast)
+    kernels = nullcontext() if device.type == "cuda" else sdpa_kernel(SDPBackend.MATH)
+    with kernels, torch.autocast(device.type, torch.bfloat16, enabled=fast):
+        yield
 
 
 def generator(device: torch.device, *numbers: int) -> torch.Generator:

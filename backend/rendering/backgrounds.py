@@ -18,12 +18,11 @@ def backgrounds(count: int, size: int, generator: torch.Generator) -> Tensor:
 
     All but the plain ones are blurred, each by its own standard deviation up to BLUR.
     """
-    device = generator.device
-    textured = torch.stack([make(count, size, generator) for make in (noise, checks, fourier)])
-    kind = torch.randint(0, 4, (count,), generator=generator, device=device)
-    sigma = torch.rand(count, generator=generator, device=device) * BLUR * size
-    chosen = blurred(textured[kind.clamp(max=2), torch.arange(count, device=device)], sigma)
-    return torch.where((kind == 3)[:, None, None, None], plain(count, size, generator), chosen).clamp(0, 1)
+    device, quarter = generator.device, -(-count // 4)
+    textured = torch.cat([make(quarter, size, generator) for make in (noise, checks, fourier)])
+    sigma = torch.rand(len(textured), generator=generator, device=device) * BLUR * size
+    every = torch.cat([plain(quarter, size, generator), blurred(textured, sigma).clamp(0, 1)])
+    return every[torch.randperm(len(every), generator=generator, device=device)[:count]]
 
 
 def plain(count: int, size: int, generator: torch.Generator) -> Tensor:

@@ -55,8 +55,9 @@ def trained(kind: str, folder: Path, plan: Plan, until: int) -> dict[str, torch.
     held = torch.load(folder / CHECKPOINT, weights_only=True)
     assert held["step"] == until
     flat = {f"model {k}": v for k, v in held["model"].items()} | {f"mean {k}": v for k, v in held["mean"].items()}
-    for index, state in held["optimiser"]["state"].items():
-        flat |= {f"optimiser {index} {k}": v for k, v in state.items()}
+    for number, optimiser in enumerate(held["optimisers"]):
+        for index, state in optimiser["state"].items():
+            flat |= {f"optimiser {number} {index} {k}": v for k, v in state.items()}
     return flat
 
 
@@ -136,7 +137,12 @@ def test_the_text_to_image_prior_learns_and_its_folder_is_a_published_one(tmp_pa
     train_unet.export(model, mean, folder)
     load: Any = DiffusionPipeline.from_pretrained
     pipeline = load(folder, dtype=torch.float32, local_files_only=True)
-    assert pipeline.scheduler.config.prediction_type == "v_prediction" and pipeline.vae is None
+    assert pipeline.scheduler.config.prediction_type == "v_prediction"
+    picture = torch.rand(2, 3, 32, 32) * 2 - 1
+    with torch.inference_mode():
+        latents = pipeline.vae.encode(picture).latents
+        assert latents * pipeline.vae.config.scaling_factor == pytest.approx(picture, abs=1e-4)
+        assert pipeline.vae.decode(latents).sample == pytest.approx(picture, abs=1e-4)
     made = evaluate_unet.sample(pipeline, ["a red chair", "a mug, front view"], steps=3)
     assert made.shape == (2, 3, 32, 32) and torch.isfinite(made).all()
     assert torch.equal(made, evaluate_unet.sample(pipeline, ["a red chair", "a mug, front view"], steps=3))
