@@ -78,7 +78,7 @@ class Report:
 
 def evaluate(folders: Sequence[Path], settings: EvaluateSettings) -> Report:
     """Raises Gen3DError for folders without results, files that cannot be read, and weights that are not there."""
-    from .pipelines.radiance import choose_device
+    from .pipelines.devices import choose_device
 
     found = [list(results(folder)) for folder in folders]
     for folder, content in zip(folders, found, strict=True):

@@ -40,6 +40,7 @@ from backend.data.training_pixels import TrainingPixels
 from backend.errors import Gen3DError
 from backend.fields.hash_grid import FEATURES, PRIMES, HashGrid, Levels, encode_reference
 from backend.pipelines import nerf, radiance
+from backend.pipelines.devices import choose_device
 from backend.pipelines.nerf_fast import FastNerf, FastTraining
 from backend.settings import NerfSettings
 
@@ -313,7 +314,7 @@ def table(report: dict[str, Any]) -> str:
 
 def main(options: argparse.Namespace) -> None:
     """The whole comparison."""
-    device = radiance.choose_device(options.device)
+    device = choose_device(options.device)
     say(f"reading {options.dataset}")
     images = posed_images.load(options.dataset)
     if not len(images.splits["test"]):

@@ -25,6 +25,7 @@ from ..errors import Gen3DError
 from ..metrics import image as image_metrics
 from ..settings import NerfSettings, RemeshSettings, RenderSettings
 from . import nerf_fast, nerf_paper, novel_views, radiance
+from .devices import choose_device
 from .meshing import write_mesh
 from .nerf_fast import FastNerf, FastTraining, Shape
 from .nerf_paper import PaperNerf, PaperTraining
@@ -44,7 +45,7 @@ TRAINED, EVALUATED, FILMED = 0.85, 0.92, 0.95  # share of the whole job that is 
 def train(settings: NerfSettings, out: Path, resume: Snapshot | None = None) -> Pipeline:
     """Trains a field, measures it on held-out views, and writes it, the views, the metrics and the mesh."""
     yield Progress("prepare", 0, 0, 0.0)
-    device = radiance.choose_device(settings.device)
+    device = choose_device(settings.device)
     torch.manual_seed(settings.seed)
     images = posed_images.load(settings.dataset)
     _require_size(images)
@@ -119,7 +120,7 @@ def train(settings: NerfSettings, out: Path, resume: Snapshot | None = None) -> 
 def remesh(settings: RemeshSettings, out: Path, resume: Snapshot | None = None) -> Pipeline:
     """Another mesh of a saved field, without training."""
     yield Progress("prepare", 0, 0, 0.0)
-    device = radiance.choose_device(settings.device)
+    device = choose_device(settings.device)
     field, scene = radiance.load(Path(settings.result), device)
     making = write_mesh(field, settings.mesh, np.array(scene.box_to_world), np.array(scene.eyes), device, out)
     mesh, files = yield from _telling("mesh", making, 0.0, None)
@@ -129,7 +130,7 @@ def remesh(settings: RemeshSettings, out: Path, resume: Snapshot | None = None) 
 def render(settings: RenderSettings, out: Path, resume: Snapshot | None = None) -> Pipeline:
     """Pictures of a saved field along a camera path, or around it."""
     yield Progress("prepare", 0, 0, 0.0)
-    device = radiance.choose_device(settings.device)
+    device = choose_device(settings.device)
     field, scene = radiance.load(Path(settings.result), device)
     if settings.cameras:
         poses = novel_views.read_camera_path(Path(settings.cameras))

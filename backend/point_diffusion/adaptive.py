@@ -27,7 +27,7 @@ class AdaptivePointDiffusionTransformer(nn.Module):
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         super().__init__()
-        width, self.feature_dim = config["width"], config["feature_dim"]
+        width, self.feature_dim, self.cond_tokens = config["width"], config["feature_dim"], config["cond_tokens"]
         scale = config["init_scale"] / math.sqrt(width)
         self.drop = config["cond_drop_prob"]
         self.time_embed = Mlp(width, scale)
@@ -58,7 +58,7 @@ class AdaptivePointDiffusionTransformer(nn.Module):
     ) -> Condition:
         """What a condition is to the transformer, the same at every time. None and zeros are "no condition"."""
         if embeddings is None:
-            embeddings = self.pooled.weight.new_zeros(batch, self.feature_dim, 1)
+            embeddings = self.pooled.weight.new_zeros(batch, self.feature_dim, self.cond_tokens)
         if self.training and self.drop > 0:
             embeddings = embeddings * (torch.rand(batch, 1, 1, device=embeddings.device) >= self.drop)
         return self.pooled(embeddings[:, :, -1]), self.tokens(embeddings.transpose(1, 2))

@@ -12,20 +12,32 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from .diffusion import Diffusion
-from .transformer import PointDiffusionTransformer
 
 Denoise = Callable[[Tensor, Tensor], Tensor]
 """A noisy cloud [B, C, K] and its noise level σ [] to the clean cloud one expects, [B, C, K]."""
 
 Noise = Callable[[Sequence[int]], Tensor]
 """A shape to that many normally distributed numbers, on the CPU."""
+
+
+class PointModel(Protocol):
+    """What is asked of a network: see PointDiffusionTransformer, which says what they mean."""
+
+    def __call__(self, x: Tensor, t: Tensor, *, condition: Any) -> Tensor: ...
+
+    def condition(
+        self, batch: int, embeddings: Tensor | None = None, low_res: Tensor | None = None, low_res_points: int = 0
+    ) -> Any: ...
+
+    def parameters(self) -> Iterator[nn.Parameter]: ...
+
 
 RHO = 7.0
 MOST_CHURN = 2**0.5 - 1
@@ -100,7 +112,7 @@ def heun(denoise: Denoise, state: State, levels: Tensor, churn: float, noise: No
 
 
 def sample(
-    model: PointDiffusionTransformer,
+    model: PointModel,
     diffusion: Diffusion,
     sampling: Sampling,
     state: State,
@@ -118,7 +130,7 @@ def sample(
 
 
 def denoiser(
-    model: PointDiffusionTransformer,
+    model: PointModel,
     diffusion: Diffusion,
     guidance: float,
     batch: int,

@@ -56,6 +56,12 @@ def thing_in(prompt: str) -> str:
     return min(found)[2] if found else ""
 
 
+def metres(prompt: str) -> float:
+    """The usual largest side of the thing that a prompt names, in the real world; 1 where it names none."""
+    thing = thing_in(prompt)
+    return CATEGORIES[thing].metres if thing else 1.0
+
+
 def _words(prompt: str) -> list[str]:
     return re.findall(r"[^\W_]+(?:'[^\W_]+)?", prompt.lower())
 

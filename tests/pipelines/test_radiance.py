@@ -146,8 +146,3 @@ def test_a_device_that_is_not_there_is_an_error(trained: Run, tmp_path: Path) ->
             list(pipeline)
         assert error.value.field == "device"
     assert not list(tmp_path.iterdir())
-
-
-def test_devices_are_chosen_by_name() -> None:
-    assert radiance.choose_device("cpu") == CPU
-    assert radiance.choose_device("auto").type in ("cuda", "mps", "cpu")

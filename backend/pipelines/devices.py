@@ -1,0 +1,22 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Where a pipeline computes."""
+
+from __future__ import annotations
+
+import torch
+
+from ..errors import Gen3DError
+
+
+def choose_device(name: str) -> torch.device:
+    """The device named, or for "auto" the best there is. Raises Gen3DError when it is not there."""
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if name == "auto":
+        return torch.device(next(kind for kind, available in there.items() if available))
+    if not there[name]:
+        raise Gen3DError(
+            f"This machine has no {name} device that torch can use.",
+            f"Choose {' or '.join(kind for kind, available in there.items() if available)}, or auto.",
+            field="device",
+        )
+    return torch.device(name)
