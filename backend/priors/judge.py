@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Judges clouds by what the procedural world knows: which category, which colour, which colour on which part.
 
-    python -m backend.priors.judge train --out FOLDER --minutes 20
-    python -m backend.priors.judge points --judge FOLDER [--prior FOLDER] [--prompts 240]
+    python -m backend.priors.judge train --out FOLDER
+    python -m backend.priors.judge points --judge FOLDER/export [--prior FOLDER] [--prompts 240]
 
 A small transformer sees shapes only (x, y, z) and tells the category and each point's part. Colours are then measured:
 the median colour of the points of a part, named by the nearest colour of the world.
@@ -15,7 +15,7 @@ import json
 import math
 import time
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -33,12 +33,14 @@ from ..point_diffusion.transformer import Transformer
 from . import embedded, tokenizer, world
 from .train_points import CONFIG, SAMPLING, PointPrior
 from .train_points import load as load_prior
+from .training import Ahead, Plan, Session, arguments, autocast, fit
 from .world import colours
 from .world.things import Thing
 
 CATEGORIES = tuple(world.CATEGORIES)
 PARTS = tuple(sorted({part for kind in world.CATEGORIES.values() for part in (*kind.own, *kind.usual)}))
 POINTS, WIDTH, LAYERS, HEADS = 384, 128, 4, 2
+PLAN = Plan(samples=48_000, batch=32, rate=1e-3, seed=0)
 NOISE = 0.01  # what generated points scatter by
 
 
@@ -119,38 +121,38 @@ def agreement(verdict: Verdict, thing: Thing) -> dict[str, list[bool]]:
 # -------------------------------------------------------------------------------------------------------- training
 
 
-def train(out: Path, minutes: float, seed: int) -> None:
-    torch.manual_seed(seed)
-    rng = np.random.default_rng(seed)
+def train(plan: Plan, session: Session, workers: int = 0) -> None:
+    """Trains, and exports the averaged weights to ``export`` in the session's folder."""
+    torch.manual_seed(plan.seed)
     model = Judge()
-    optimiser = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.01)
-    index = {name: i for i, name in enumerate(PARTS)}
-    began, step = time.perf_counter(), 0
-    while (share := (time.perf_counter() - began) / 60 / minutes) < 1:
-        clouds, kinds, labels = [], [], []
-        for _ in range(32):
-            thing = world.sample(rng)
-            points, _, part = world.surface_of(thing, POINTS, rng)
-            clouds.append(points + rng.normal(0, rng.random() * 1.5 * NOISE, points.shape).astype(np.float32))
-            kinds.append(CATEGORIES.index(thing.category))
-            labels.append(np.array([index[p.name] for p in thing.parts])[part])
-        for group in optimiser.param_groups:
-            group["lr"] = 1e-3 * min((step + 1) / 100, 1.0) * (0.01 + math.cos(share * math.pi / 2) ** 2)
-        with torch.autocast("cpu", torch.bfloat16), sdpa_kernel([SDPBackend.MATH]):
-            category, part_logits = model(torch.from_numpy(np.stack(clouds)))
-        loss = functional.cross_entropy(category.float(), torch.tensor(kinds)) + functional.cross_entropy(
-            part_logits.float().flatten(0, 1), torch.from_numpy(np.concatenate(labels))
-        )
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimiser.step()
-        step += 1
-        if step % 100 == 0:
-            print(f"{share * minutes:5.1f} min  step {step}  loss {float(loss):.3f}", flush=True)
-    out.mkdir(parents=True, exist_ok=True)
-    save_file(model.state_dict(), out / "judge.safetensors")
-    print(json.dumps(on_real_things(model, 1000)))
+    batches = Ahead(partial(draw, plan), workers)
+
+    def loss(step: int) -> Tensor:
+        clouds, kinds, labels = (part.to(session.device) for part in batches[step])
+        with autocast(session.device), sdpa_kernel([SDPBackend.MATH]):
+            category, part = model(clouds)
+        error = functional.cross_entropy(part.float().flatten(0, 1), labels.flatten())
+        return error + functional.cross_entropy(category.float(), kinds)
+
+    try:
+        mean = fit(model, loss, plan, session, lambda name: "resblocks." in name)
+    finally:
+        batches.close()
+    (session.folder / "export").mkdir(exist_ok=True)
+    save_file(mean, session.folder / "export" / "judge.safetensors")
+
+
+def draw(plan: Plan, step: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Points [B, K, 3], scattered; categories [B]; parts [B, K]."""
+    rng = np.random.default_rng((plan.seed, step))
+    clouds, kinds, labels = [], [], []
+    for _ in range(plan.batch):
+        thing = world.sample(rng)
+        points, _, part = world.surface_of(thing, POINTS, rng)
+        clouds.append(points + rng.normal(0, rng.random() * 1.5 * NOISE, points.shape).astype(np.float32))
+        kinds.append(CATEGORIES.index(thing.category))
+        labels.append(np.array([PARTS.index(p.name) for p in thing.parts])[part])
+    return torch.from_numpy(np.stack(clouds)), torch.tensor(kinds), torch.from_numpy(np.stack(labels))
 
 
 def on_real_things(model: Judge, count: int, seed: int = 10**6) -> dict[str, float]:
@@ -232,10 +234,7 @@ def main(argv: list[str]) -> None:
     parser = argparse.ArgumentParser(prog="judge", description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
     training = commands.add_parser("train")
-    training.add_argument("--out", type=Path, required=True)
-    training.add_argument("--minutes", type=float, default=20)
-    training.add_argument("--seed", type=int, default=0)
-    training.add_argument("--threads", type=int, default=1)
+    arguments(training, PLAN)
     judging = commands.add_parser("points")
     judging.add_argument("--judge", type=Path, required=True)
     judging.add_argument("--prior", type=Path, default=embedded.POINT)
@@ -246,7 +245,8 @@ def main(argv: list[str]) -> None:
     given = parser.parse_args(argv)
     torch.set_num_threads(given.threads)
     if given.command == "train":
-        train(given.out, given.minutes, given.seed)
+        plan = Plan(given.samples, given.batch, given.rate, given.seed)
+        train(plan, Session(given.out, given.minutes), given.workers)
         return
     prior = PointPrior()
     load_prior(prior, given.prior)

@@ -21,7 +21,10 @@ BEGIN, END = "<|startoftext|>", "<|endoftext|>"
 
 
 def make(words: set[str], folder: Path = FOLDER) -> None:
-    """Saves a tokenizer that knows ``words`` as one token each and spells all others."""
+    """Saves a tokenizer that knows ``words`` as one token each and spells all others.
+
+    Which token has which number differs from one time to the next: weights belong to the tokenizer they learned with.
+    """
     from tokenizers import Tokenizer, models, pre_tokenizers, trainers
     from transformers import CLIPTokenizer
 

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Trains an embedded prior: ``python -m backend.priors.train points --out FOLDER`` (or sdf, clip, unet)."""
+"""Trains an embedded prior: ``python -m backend.priors.train points --out FOLDER`` (or sdf, clip, unet, pointnet)."""
 
 from __future__ import annotations
 
 import importlib
 import sys
 
-PRIORS = ("points", "sdf", "clip", "unet")
+PRIORS = ("points", "sdf", "clip", "unet", "pointnet")
 
 
 def main(argv: list[str]) -> int:
