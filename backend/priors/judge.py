@@ -25,7 +25,6 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ..point_diffusion import karras
 from ..point_diffusion.diffusion import Diffusion
@@ -129,7 +128,7 @@ def train(plan: Plan, session: Session, workers: int = 0) -> None:
 
     def loss(step: int) -> Tensor:
         clouds, kinds, labels = (part.to(session.device) for part in batches[step])
-        with autocast(session.device), sdpa_kernel([SDPBackend.MATH]):
+        with autocast(session.device):
             category, part = model(clouds)
         error = functional.cross_entropy(part.float().flatten(0, 1), labels.flatten())
         return error + functional.cross_entropy(category.float(), kinds)

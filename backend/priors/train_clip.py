@@ -213,7 +213,9 @@ def train(plan: Plan, session: Session, shape: Shape, pool: Pool, workers: int =
     model.to(session.device)
     batches = Batches(plan, pool, session.device, workers)
     try:
-        mean = fit(model, lambda step: step_loss(model, batches, step), plan, session)
+        mean = fit(
+            model, lambda step: step_loss(model, batches, step), plan, session, lambda name: "encoder.layers." in name
+        )
     finally:
         batches.close()
     folder = session.folder / "export"

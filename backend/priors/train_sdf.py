@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 from safetensors.torch import save_file
 from scipy.spatial import cKDTree
 from torch import Tensor
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ..point_diffusion.sdf import build
 from . import world
@@ -64,14 +63,13 @@ def train(plan: Plan, session: Session, workers: int = 0) -> None:
 
     def loss(step: int) -> Tensor:
         clouds, queries, truth = (part.to(session.device) for part in batches[step])
-        kinds = [SDPBackend.MATH] if session.device.type == "cpu" else [SDPBackend.FLASH_ATTENTION, SDPBackend.MATH]
-        with autocast(session.device), sdpa_kernel(kinds):
+        with autocast(session.device):
             found = model(clouds, queries)
         off = found.float() - truth
         return (off.abs() * torch.where((off > 0) & (truth < 0), MISSED, 1.0)).mean() / LIMIT
 
     try:
-        export(fit(model, loss, plan, session), session.folder / "export")
+        export(fit(model, loss, plan, session, lambda name: "resblocks." in name), session.folder / "export")
     finally:
         batches.close()
 
