@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The command line ``gen3d`` = ``python -m backend``.
 
+    gen3d generate --prompt WORDS --out PATH  words, or a picture, to coloured meshes
     gen3d nerf DATASET --out DIR        posed views to a radiance field, its metrics and its mesh
     gen3d remesh RESULT --out DIR       a new mesh from a saved field, without training
     gen3d render RESULT --out DIR       novel views of a saved field
@@ -10,7 +11,7 @@
     gen3d eval DIR...                   how good results are: CLIP R-Precision, P-IS, P-FID
     gen3d doctor                        what is missing on this machine, if anything
 
-The options of the first three are made from the settings' dataclasses. With --json, standard output carries exactly
+The options of the first four are made from the settings' dataclasses. With --json, standard output carries exactly
 one JSON object, at the end: the result (result.json and "folder"), or {"error": {"cause", "next_step", "field"}}.
 Progress goes to standard error. Exit codes: 0 done; 1 unexpected failure, or doctor found a fault; 2 wrong input;
 130 stopped by Ctrl-C, after which the same command goes on where it was.
@@ -20,12 +21,9 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import shutil
-import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import MISSING, asdict, fields, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, get_type_hints
@@ -36,12 +34,11 @@ from .home import user_home
 from .version import VERSION
 
 if TYPE_CHECKING:
-    from .driver import Listener
     from .jobs import Job, JobStore
-    from .pipelines.progress import Progress
 
-STOPPED = 130
+STOPPED = 130  # the exit code after Ctrl-C
 HELP = {
+    "generate": "make a coloured mesh of words or of a picture",
     "nerf": "train a radiance field on posed views; metrics, mesh, views",
     "remesh": "take a new mesh out of a saved field, without training",
     "render": "render novel views of a saved field",
@@ -95,7 +92,10 @@ def parser() -> Parser:
     for kind, cls in settings.KINDS.items():
         local = command(kind, run_here, HELP[kind])
         local.set_defaults(kind=kind)
-        local.add_argument("--out", required=True, metavar="DIR", help="folder of the result; must not be there yet")
+        where, what = "DIR", "folder of the result; must not be there yet"
+        if kind == "generate":
+            where, what = "PATH", f"{what}. Or one file: a name that ends in .glb, .ply or .obj"
+        local.add_argument("--out", required=True, metavar=where, help=what)
         add_options(local, cls)
     serve = command("serve", run_server, "run the backend that Blender talks to")
     serve.add_argument("--runtime-file", type=Path, metavar="PATH", help="where to write address and token")
@@ -167,137 +167,33 @@ def _values(cls: type[Any], given: dict[str, Any], prefix: str) -> dict[str, Any
         if is_dataclass(kind):
             values[spec.name] = _values(kind, given, f"{path}.")  # type: ignore[arg-type]
         elif path in given:
-            is_path = spec.metadata["subtype"] == "path" and given[path]
+            is_path = spec.metadata["subtype"] in ("path", "file") and given[path]
             values[spec.name] = str(Path(given[path]).expanduser().absolute()) if is_path else given[path]
     return values
 
 
-# ------------------------------------------------------------------------------------------- nerf, remesh, render
+# --------------------------------------------------------------------------------- generate, nerf, remesh, render
 
 
 def run_here(given: argparse.Namespace) -> int:
-    """Runs a pipeline in this process. DIR.part takes its checkpoints, so that an interrupted run can go on."""
+    """Runs a pipeline in this process and tells what came out."""
     values, out = read_options(settings.KINDS[given.kind], given), Path(given.out).expanduser().absolute()
-    storage.refuse_filled(out)
-    from . import worker
-    from .driver import Stopped, drive, explain
+    from . import running
 
-    work = out.with_name(out.name + ".part")
-    with workspace(work, given.kind, values), stop_signals() as stopping, progress_bar(stopping) as listener:
-        try:
-            with own_stdout():
-                content = drive(given.kind, worker.pipelines()[given.kind], values, work, out, listener)
-        except Stopped:
-            step = "The same command goes on." if storage.has_checkpoint(work) else "Nothing was left behind."
-            return fail(Gen3DError("Stopped by Ctrl-C.", step), given.json, STOPPED)
-        except Gen3DError:
-            raise
-        except Exception as error:
-            return fail(explain(error, given.kind, "the traceback above"), given.json, 1)
-    content = {**content, "folder": str(out)}
+    try:
+        content = running.run(given.kind, values, out)
+    except running.Ended as end:
+        return fail(end.error, given.json, end.code)
     if given.json:
         print(json.dumps(content))
-    else:
-        for name, value in {"result": str(out), **content.get("metrics", {})}.items():
-            if not isinstance(value, dict | list):
-                print(f"{name:<12} {value:.4g}" if isinstance(value, float) else f"{name:<12} {value}")
+        return 0
+    told = {"result": str(out), **{name: content[name] for name in ("prior",) if name in content}}
+    for name, value in {**told, **content.get("metrics", {})}.items():
+        if not isinstance(value, dict | list):
+            print(f"{name:<12} {value:.4g}" if isinstance(value, float) else f"{name:<12} {value}")
+    for note in content.get("notes", ()) if given.kind == "generate" else ():
+        print(f"{'note':<12} {note}")
     return 0
-
-
-@contextmanager
-def workspace(work: Path, kind: str, values: Any) -> Iterator[None]:
-    """The folder of an unfinished run. It stays only where it holds a checkpoint to go on from.
-
-    Raises Gen3DError when it belongs to a run with other settings, or to one that is still going.
-    """
-    missing = [folder for folder in (work, *work.parents) if not folder.exists()]
-    own = {"job.json", "worker.lock"}
-    if work.is_dir() and any(work.iterdir()) and not own & set(os.listdir(work)):
-        raise Gen3DError(f"{work} is in the way: its files are not ours.", "Choose another --out.", field="out")
-    with storage.disk_errors(work):
-        try:
-            work.mkdir(parents=True, exist_ok=True)
-        except (FileExistsError, NotADirectoryError):
-            cause = f"{work} cannot be made: a file is in the way."
-            raise Gen3DError(cause, "Choose another --out.", field="out") from None
-    lock = storage.FileLock(work / "worker.lock")
-    if not lock.acquire():
-        raise Gen3DError(f"Another run is writing to {work}.", "Wait for it, or choose another --out.", field="out")
-    try:
-        mine = {"kind": kind, "settings": json.loads(storage.to_json(asdict(values)))}
-        if storage.has_checkpoint(work) and storage.read_json(work / "job.json") != mine:
-            raise Gen3DError(
-                f"{work} holds an unfinished run with other settings.",
-                "Give the same settings to go on, delete it, or choose another --out.",
-                field="out",
-            )
-        storage.write_atomic(work / "job.json", storage.to_json(mine))
-        yield
-    finally:
-        lock.release()
-        if not storage.has_checkpoint(work):
-            shutil.rmtree(work, ignore_errors=True)
-            for folder in missing[1:]:
-                with suppress(OSError):  # the result may be in it
-                    folder.rmdir()
-
-
-@contextmanager
-def own_stdout() -> Iterator[None]:
-    """While it lasts, what libraries print to standard output, in Python or below, goes to standard error."""
-    sys.stdout.flush()
-    ours = os.dup(1)
-    os.dup2(2, 1)
-    try:
-        yield
-    finally:
-        sys.stdout.flush()
-        os.dup2(ours, 1)
-        os.close(ours)
-
-
-@contextmanager
-def stop_signals() -> Iterator[Callable[[], bool]]:
-    """While it lasts, the first Ctrl-C asks to stop, and the second one stops."""
-    asked: list[int] = []
-
-    def handle(number: int, frame: object) -> None:
-        if asked:
-            raise KeyboardInterrupt
-        asked.append(number)
-        with suppress(OSError):
-            os.write(2, b"\ngen3d: stopping after this step; once more stops at once\n")
-
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield lambda: bool(asked)
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-@contextmanager
-def progress_bar(stopping: Callable[[], bool]) -> Iterator[Listener]:
-    """A bar over the whole job, on standard error."""
-    from tqdm import tqdm
-
-    from .driver import Listener
-
-    shape = "{desc:<9}{percentage:3.0f}% {bar} {elapsed} {postfix}"
-    pause = 0.2 if sys.stderr.isatty() else 10.0
-    with tqdm(total=1.0, file=sys.stderr, bar_format=shape, mininterval=pause, dynamic_ncols=True) as bar:
-
-        def report(progress: Progress) -> None:
-            bar.set_description_str(progress.phase, refresh=False)
-            facts = [f"step {progress.step}" + (f" of {progress.total}" if progress.total else "")]
-            if progress.loss is not None:
-                facts.append(f"loss {progress.loss:.4g}")
-            if progress.seconds_left is not None:
-                facts.append(f"{progress.seconds_left:.0f} s left")
-            bar.set_postfix_str(", ".join(facts), refresh=False)
-            bar.update(max(0.0, min(1.0, progress.fraction) - bar.n))
-
-        yield Listener(report, stopping=stopping)
 
 
 # ------------------------------------------------------------------------------------ serve, jobs, models, doctor
@@ -374,6 +270,7 @@ def run_models(given: argparse.Namespace) -> int:
 
 def run_evaluation(given: argparse.Namespace) -> int:
     from . import evaluation
+    from .running import own_stdout
 
     with own_stdout():
         report = evaluation.evaluate(given.folders, read_options(settings.EvaluateSettings, given))

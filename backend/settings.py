@@ -26,12 +26,16 @@ def option(
     high: float | None = None,
     choices: tuple[str, ...] | None = None,
     subtype: str | None = None,
+    longest: int | None = None,
 ) -> Any:
     """A dataclass field with its limits (inclusive), its choices and its one-line explanation.
 
-    ``subtype`` says what a text is: "path" (an existing file or folder on the backend's machine).
+    ``subtype`` says what a text is: "path" (an existing file or folder on the backend's machine), "file" (an existing
+    file there); ``longest`` how many characters it has at most.
     """
-    metadata = {"help": help, "low": low, "high": high, "choices": choices, "subtype": subtype}
+    metadata = {
+        "help": help, "low": low, "high": high, "choices": choices, "subtype": subtype, "longest": longest
+    }  # fmt: skip
     return field(metadata=metadata) if default is MISSING else field(default=default, metadata=metadata)
 
 
@@ -104,6 +108,33 @@ class RenderSettings:
 
 
 @dataclass(frozen=True)
+class GenerateSettings:
+    """Words, or a picture, to a coloured mesh."""
+
+    prompt: str = option("", longest=2000, help="what to make, in words")
+    image: str = option("", subtype="file", help="picture of the thing, in place of words")
+    system: str = option("point-e", choices=("point-e",), help="how to make it")
+    weights: str = option(
+        "auto", help="auto, embedded, a published model such as base40M-textvec, or a folder; auto: what is installed"
+    )
+    text_to_image: str = option(
+        "", help="name or folder of a diffusers pipeline that draws the words, for models that look at pictures"
+    )
+    remove_background: bool = option(False, help="cut the thing out of its picture, with the library rembg")
+    count: int = option(1, low=1, high=16, help="how many results, of seed, seed + 1, ...")
+    seed: int = option(0, low=0, high=SEED_MAX, help="same seed, same words, same device: same result")
+    guidance: float = option(0.0, low=0.0, high=50.0, help="how closely to follow the words; 0 takes the model's own")
+    steps: int = option(0, low=0, high=1024, help="sampling steps of each stage; 0 takes the model's own")
+    points: int = option(0, low=0, high=8192, help="points of the first stage; 0 takes the model's own")
+    resolution: int = option(128, low=32, high=256, help="samples of the surface's grid along each side")
+    size: float = option(
+        0.0, low=0.0, high=1e4, help="largest side of the result in metres; 0 takes what is usual for such a thing"
+    )
+    save_points: bool = option(False, help="also write the point cloud")
+    device: str = option("auto", choices=("auto", "cpu", "cuda", "mps"), help="where to compute")
+
+
+@dataclass(frozen=True)
 class EvaluateSettings:
     """How good results are: CLIP R-Precision, P-IS and P-FID. No job: the command line's alone."""
 
@@ -119,7 +150,12 @@ class EvaluateSettings:
     device: str = option("auto", choices=("auto", "cpu", "cuda", "mps"), help="where to compute")
 
 
-KINDS: dict[str, type[Any]] = {"nerf": NerfSettings, "remesh": RemeshSettings, "render": RenderSettings}
+KINDS: dict[str, type[Any]] = {
+    "generate": GenerateSettings,
+    "nerf": NerfSettings,
+    "remesh": RemeshSettings,
+    "render": RenderSettings,
+}
 
 
 def parse(cls: type[T], values: object, where: str = "params") -> T:
@@ -163,6 +199,9 @@ def _checked(spec: Field[Any], kind: Any, value: object, path: str) -> Any:
         raise Gen3DError(f"{path} = {value:g} is out of range.", f"Give {low:g} to {high:g}.", field=path)
     if choices is not None and value not in choices:
         raise Gen3DError(f"{path} = {value!r:.60} is unknown.", f"Choose one of {', '.join(choices)}.", field=path)
+    longest = spec.metadata["longest"]
+    if isinstance(value, str) and longest is not None and len(value) > longest:
+        raise Gen3DError(f"{path} has {len(value)} characters.", f"Give {longest} at most.", field=path)
     if isinstance(value, str) and "\0" in value:
         raise Gen3DError(f"{path} holds a NUL character.", "Remove it.", field=path)
     return value

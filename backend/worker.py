@@ -49,9 +49,9 @@ LOCK_SECONDS = 60.0
 
 def pipelines() -> dict[str, Run]:
     """Every kind of job and what does it."""
-    from .pipelines import nerf
+    from .pipelines import nerf, point_e
 
-    return {"nerf": nerf.train, "remesh": nerf.remesh, "render": nerf.render}
+    return {"generate": point_e.generate, "nerf": nerf.train, "remesh": nerf.remesh, "render": nerf.render}
 
 
 def main(

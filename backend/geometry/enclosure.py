@@ -32,11 +32,10 @@ def enclosure(points: NDArray[np.float32], size: int, side: float) -> NDArray[np
     """
     cell = side / (size - 1)
     radius = max(BALL * float(np.median(_spacing(points))), 2 * cell)
-    axis = np.linspace(-side / 2, side / 2, size, dtype=np.float32)
-    grid = np.stack(np.meshgrid(axis, axis, axis, indexing="ij"), -1).reshape(-1, 3)
-    away = cKDTree(points).query(grid, distance_upper_bound=radius)[0].reshape(size, size, size)
     margin = int(np.ceil(radius / cell)) + 1  # room for the ball to roll around what touches the border
-    free = np.pad(np.isinf(away), margin, constant_values=True)
+    axis = (np.arange(-margin, size + margin) * cell - side / 2).astype(np.float32)
+    grid = np.stack(np.meshgrid(axis, axis, axis, indexing="ij"), -1).reshape(-1, 3)
+    free = np.isinf(cKDTree(points).query(grid, distance_upper_bound=radius)[0]).reshape((len(axis),) * 3)
     regions, _ = ndimage.label(free)
     centres = regions == regions[0, 0, 0]
     reached = ndimage.distance_transform_edt(~centres)[margin:-margin, margin:-margin, margin:-margin] * cell

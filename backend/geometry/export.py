@@ -137,8 +137,8 @@ class _Buffer:
 
 
 def ply(mesh: Mesh, box_to_world: ArrayLike) -> bytes:
-    """Binary PLY in world coordinates, vertices welded over texture seams, colours uint8 sRGB."""
-    first, place = weld(mesh.vertices)
+    """Binary PLY in world coordinates, colours uint8 sRGB; vertices welded over texture seams, but for a bare cloud."""
+    first, place = weld(mesh.vertices) if len(mesh.faces) else (np.arange(len(mesh.vertices)),) * 2
     columns = [(axis, "<f4") for axis in "xyz"]
     names = ["x", "y", "z"]
     values = list(to_world(mesh, box_to_world)[first].T)

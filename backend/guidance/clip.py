@@ -2,7 +2,7 @@
 """CLIP (Radford et al. 2021): what words and pictures have in common, as vectors and as a grid of patches.
 
 Works on any folder that holds a ``transformers`` CLIPModel and its tokenizer, published or embedded; sizes come from
-its configuration. Point·E conditions on it in two ways (Nichol et al. 2022, §4.2 and its published code): on one
+its configuration. Point·E conditions on it in two ways (Nichol et al. 2022, §4.3 and its published code): on one
 projected vector of *unit length* (its network multiplies it by √D, so that each number has unit variance), and on the
 grid of an image's patches, taken after the last transformer layer and *before* the final layer norm, unscaled.
 """

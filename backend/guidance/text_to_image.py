@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Words to one view of an object, by any text-to-image pipeline of ``diffusers``.
 
-The model that made the views in Point·E (a fine-tuned GLIDE, Nichol et al. 2022, §4.1) was never released; any other
+The model that made the views in Point·E (a fine-tuned GLIDE, Nichol et al. 2022, §4.2) was never released; any other
 takes its place, told to draw what that one drew: one whole object on a plain background.
 """
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The transformers of Nichol et al., "Point-E", 2022 (§4.2, fig. 3), with the parameter names of the published weights.
+"""The transformers of Nichol et al., "Point-E", 2022 (§4.3), with the parameter names of the published weights.
 
 A cloud is a set: each point is one token without any positional encoding, beside one token for the time and those of
 the condition. So any model takes any number of points.

@@ -66,3 +66,8 @@ def test_strays_are_left_out() -> None:
     kept = without_strays(np.concatenate([points, strays]))
     assert kept[:-2].mean() > 0.98
     assert not kept[-2:].any()
+
+
+def test_a_ball_that_touches_the_border_is_whole() -> None:
+    values = enclosure(sampled(trimesh.creation.icosphere(4, 0.5), 1024), SIZE, SIDE)
+    assert float((values < 0).sum()) * CELL**3 == pytest.approx(4 / 3 * np.pi * 0.5**3, rel=0.08)

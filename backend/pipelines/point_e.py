@@ -1,0 +1,328 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Point-E (Nichol et al. 2022): words or a picture -> coloured points -> coloured mesh.
+
+``generate`` reads top to bottom, as the paper does:
+
+    look      words -> a view of the thing (§4.2; any text-to-image pipeline in place of the one never released) -> CLIP
+    sample    what was seen -> 1024 points (§4.3) -> 4096 points (§4.4)
+    mesh      points -> signed distances on a grid -> marching cubes, coloured by the nearest points (§4.5)
+
+What the models are stands in ``point_diffusion``, which of them are taken in ``point_e_priors``, and how far a job is in
+``point_e_job``. The embedded prior goes the same way in fewer steps: words -> 1024 points -> mesh.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from .. import weights
+from ..data.pictures import FORMATS, MAX_FILE_BYTES, MAX_PIXELS
+from ..errors import Gen3DError
+from ..geometry import cleanup, enclosure, export
+from ..geometry.mesh import Mesh
+from ..guidance import text_to_image
+from ..guidance.clip import Clip
+from ..guidance.word_grid import WordGrid
+from ..point_diffusion import karras, sdf
+from ..point_diffusion.diffusion import as_points
+from ..point_diffusion.karras import PointModel
+from ..priors import embedded
+from ..rendering import point_picture
+from ..settings import GenerateSettings
+from . import point_e_priors
+from .devices import choose_device
+from .point_e_job import Job
+from .progress import Pipeline, Progress, Snapshot
+
+BATCH = {"cuda": 8}  # samples at a time; elsewhere one, so that each step is soon over
+LOOKED, SAMPLED = 0.1, 0.85  # share of the whole job that is then done
+FLOATERS = 0.005  # share of the largest part's area below which a loose part is not one
+FLATTEST = 1e-6
+
+
+def generate(settings: GenerateSettings, out: Path, resume: Snapshot | None = None) -> Pipeline:
+    """Makes ``count`` meshes, and, where they are asked for, writes the points and the view they were made from."""
+    yield Progress("prepare", 0, 0, 0.0)
+    began = time.perf_counter()
+    picture = read_picture(settings.image) if settings.image else None
+    if picture is None and not settings.prompt.strip():
+        raise Gen3DError("There is no prompt.", "Say in words what to make, or give an image of it.", field="prompt")
+    job = Job(settings, choose_device(settings.device), point_e_priors.choose(settings, picture is not None))
+    if resume is not None:
+        job.restore(resume)
+    else:
+        yield from look(job, picture)
+    yield from sample(job)
+    objects = yield from mesh(job, out)
+    files = {role: name for made in objects for role, name in made["roles"].items()}
+    if job.view is not None:
+        Image.fromarray(job.view).save(out / "view.png")
+        files["view"] = "view.png"
+    return {
+        "device": str(job.device),
+        "prior": job.prior.name,
+        "steps": sum(sampling.karras_steps for sampling in job.samplings),
+        "seconds": round(time.perf_counter() - began, 3),
+        "box_to_world": objects[0]["box_to_world"],
+        "files": files,
+        "mesh": objects[0]["mesh"],
+        "objects": [{name: value for name, value in made.items() if name != "roles"} for made in objects],
+        "notes": job.notes,
+    }
+
+
+# ------------------------------------------------------------------------------------------------------------- look
+
+
+def read_picture(path: str) -> Image.Image:
+    """Raises Gen3DError for what is not a picture."""
+    step = "Give an undamaged PNG, JPEG, WebP or BMP file."
+    try:
+        with Image.open(path, formats=FORMATS) as image:
+            if image.width * image.height > MAX_PIXELS or Path(path).stat().st_size > MAX_FILE_BYTES:
+                raise Gen3DError(
+                    f"{path} has more than {MAX_PIXELS / 1e6:.0f} million pixels.", "Scale it down.", field="image"
+                )
+            return ImageOps.exif_transpose(image).copy()
+    except Gen3DError:
+        raise
+    except FileNotFoundError:
+        raise Gen3DError(f"There is no file {path}.", step, field="image") from None
+    except Exception as error:  # Pillow raises whatever its parsers stumble upon
+        reason = str(error).split("\n")[0].replace(path, "")[:120].strip(" .'") or type(error).__name__
+        raise Gen3DError(f"{path} is no picture that can be read ({reason}).", step, field="image") from None
+
+
+def look(job: Job, picture: Image.Image | None) -> Generator[Progress, None, None]:
+    """What the prior is told of the words, or of the picture."""
+    prompt, prior = job.settings.prompt.strip(), job.prior
+    if prior.sees == "words":
+        assert prior.folder is not None
+        tokenizer = prior.folder / "tokenizer"
+        words = WordGrid(
+            prior.folder / "text_encoder",
+            tokenizer if tokenizer.is_dir() else embedded.TOKENIZER,
+            prior.stages[0].config["cond_tokens"],
+            job.device,
+        )
+        said = _in_known_words(prompt, job) if prior.embedded else prompt
+        job.seen["grid"] = words.encode(said)
+        rest = words.beyond(said)
+    else:
+        if picture is None and prior.sees != "text":
+            picture = yield from _draw(prompt, job)
+        clip = Clip(weights.require(point_e_priors.CLIP), job.device)
+        rest = clip.beyond(prompt) if prior.sees == "text" else ""
+        if prior.sees == "text":
+            job.seen["vector"] = clip.encode_text([prompt])
+        else:
+            assert picture is not None
+            if job.settings.remove_background:
+                picture = text_to_image.remove_background(picture)
+            picture = text_to_image.on_background(picture)
+            pixels = clip.preprocess([picture])
+            with torch.no_grad():
+                job.seen["grid"] = clip.patch_grid(pixels)
+                if prior.sees == "picture":
+                    job.seen["vector"] = clip.encode_image(pixels)
+            job.view = (pixels[0].permute(1, 2, 0) * 255).round().byte().cpu().numpy()
+        job.notes.append(f"Made with the published weights {prior.name}.")
+    if rest:
+        job.notes.append(f"The prompt is too long to be read to its end: {rest[:80]!r} was left out.")
+
+
+def _in_known_words(prompt: str, job: Job) -> str:
+    """The prompt as the embedded prior was taught to read, with notes on what it does not know."""
+    known, install = embedded.understood(prompt), point_e_priors.INSTALL
+    things = f"The embedded prior knows {', '.join(embedded.things())}"
+    if not known:
+        raise Gen3DError(
+            f"The embedded prior knows none of the words {prompt[:80]!r}.",
+            f"{things}; for other things, {install}.",
+            field="prompt",
+        )
+    job.notes.append("Made with the embedded prior.")
+    missing = [
+        f"{word!r}" + (f" (near to it: {', '.join(near)})" if near else "")
+        for word, near in embedded.unknown_words(prompt)
+    ]
+    if missing:
+        job.notes.append(f"It does not know {', '.join(missing)}. {things}; for other things, {install}.")
+    elif not embedded.thing_in(prompt):
+        job.notes.append(f"The words name no thing that it knows. {things}; for other things, {install}.")
+    return known
+
+
+def _draw(prompt: str, job: Job) -> Generator[Progress, None, Image.Image]:
+    """A view of what the words say (§4.2)."""
+    drawing = text_to_image.TextToImage(weights.require(job.settings.text_to_image), job.device).draw(
+        prompt, seed=job.settings.seed
+    )
+    while True:
+        try:
+            done = next(drawing)
+        except StopIteration as end:
+            image: Image.Image = end.value
+            return image
+        yield Progress("view", done.step, done.total, LOOKED * done.step / max(done.total, 1))
+
+
+# ----------------------------------------------------------------------------------------------------------- sample
+
+
+def sample(job: Job) -> Generator[Progress, None, None]:
+    """The clouds, a batch of seeds at a time, stage after stage (§4.3, §4.4)."""
+    models: dict[int, PointModel] = {}
+    told = _teller(job)
+    while len(job.clouds) < job.settings.count:
+        if not job.generators:
+            first = job.settings.seed + len(job.clouds)
+            batch = min(BATCH.get(job.device.type, 1), job.settings.count - len(job.clouds))
+            job.generators = [torch.Generator().manual_seed(first + i) for i in range(batch)]
+        stage, sampling = job.prior.stages[job.stage], job.samplings[job.stage]
+        if job.stage not in models:
+            models[job.stage] = job.prior.load_stage(job.stage, job.device)
+        noise = karras.drawn(job.generators)
+        if job.state is None:
+            points = job.settings.points if job.stage == 0 and job.settings.points else stage.points
+            job.state = karras.start(sampling, noise, (len(job.generators), stage.config["input_channels"], points))
+        steps = karras.sample(
+            models[job.stage],
+            stage.diffusion,
+            sampling,
+            job.state,
+            noise,
+            _for_each(job.seen.get(stage.embeds), len(job.generators)),
+            job.points,
+            torch.float16 if job.device.type == "cuda" else None,
+        )
+        for job.state in steps:
+            if not bool(torch.isfinite(job.state.x).all()):
+                raise FloatingPointError("the points are no longer numbers")
+            yield told()
+        found = stage.diffusion.unscale(job.state.clean)
+        job.points = found if job.points is None else torch.cat([job.points, found], 2)
+        job.stage, job.state = job.stage + 1, None
+        if job.stage == len(job.prior.stages):
+            job.clouds += list(job.points)
+            job.generators, job.points, job.stage = [], None, 0
+
+
+def _for_each(embedding: Tensor | None, count: int) -> Tensor | None:
+    return None if embedding is None else embedding.expand(count, *embedding.shape[1:])
+
+
+def _teller(job: Job) -> Callable[[], Progress]:
+    """Progress of the sampling; a stage's work is taken to grow with the points it looks at."""
+    began, first = time.perf_counter(), None
+    seen = np.cumsum([stage.points for stage in job.prior.stages])
+    work = [float(points * sampling.karras_steps) for points, sampling in zip(seen, job.samplings, strict=True)]
+
+    def told() -> Progress:
+        nonlocal first
+        assert job.state is not None
+        step, steps = job.state.step, job.samplings[job.stage].karras_steps
+        batch = (sum(work[: job.stage]) + work[job.stage] * step / steps) * len(job.generators)
+        done = (batch + sum(work) * len(job.clouds)) / (sum(work) * job.settings.count)
+        first = done if first is None else first
+        rate = (time.perf_counter() - began) / (done - first) if done > first else None
+        return Progress(
+            "points" if job.stage == 0 else "upsample",
+            step,
+            steps,
+            LOOKED + (SAMPLED - LOOKED) * done,
+            seconds_left=None if rate is None else rate * (1 - done),
+            preview=lambda: _picture(job),
+            snapshot=job.snapshot,
+        )
+
+    return told
+
+
+def _picture(job: Job) -> NDArray[np.uint8]:
+    """The first cloud of those being drawn, as it is expected to become."""
+    assert job.state is not None
+    cloud = job.prior.stages[job.stage].diffusion.unscale(job.state.clean)
+    if job.points is not None:
+        cloud = torch.cat([job.points, cloud], 2)
+    return point_picture.draw(*as_points(cloud[0]))
+
+
+# ------------------------------------------------------------------------------------------------------------- mesh
+
+
+def mesh(job: Job, out: Path) -> Generator[Progress, None, list[dict[str, Any]]]:
+    """The files of all clouds (§4.5); what is told of each."""
+    model, count = job.prior.load_distance(job.device), len(job.clouds)
+    metres = job.settings.size or embedded.metres(job.settings.prompt)
+    objects = []
+    for index, cloud in enumerate(job.clouds):
+        points, colours = as_points(cloud)
+        making = surface(points, colours, model, job.settings.resolution, job.device)
+        while True:
+            try:
+                share = (index + next(making)) / count
+            except StopIteration as end:
+                made: Mesh = end.value
+                break
+            yield Progress("mesh", index, count, SAMPLED + (1 - SAMPLED) * share, snapshot=job.snapshot)
+        ending = f"_{index + 1}" if index else ""
+        box_to_world = standing(made.vertices, metres)
+        files = export.write_all(made, box_to_world, out, f"mesh{ending}")
+        if job.settings.save_points:
+            files["points"] = f"points{ending}.ply"
+            bare = Mesh(points, np.zeros((0, 3), np.int32), colours)
+            (out / files["points"]).write_bytes(export.ply(bare, box_to_world))
+        objects.append(
+            {
+                "seed": job.settings.seed + index,
+                "files": files,
+                "roles": {role + ending: name for role, name in files.items()},
+                "box_to_world": box_to_world.tolist(),
+                "points": len(points),
+                "mesh": {"vertices": len(made.vertices), "faces": len(made.faces), "colour": "vertex"},
+            }
+        )
+    return objects
+
+
+def surface(
+    points: NDArray[np.float32],
+    colours: NDArray[np.uint8],
+    model: sdf.CrossAttentionPointCloudSDFModel | None,
+    resolution: int,
+    device: torch.device,
+) -> Generator[float, None, Mesh]:
+    """A closed mesh around points [K, 3], each vertex in the colour of its nearest point. Yields the share done.
+
+    Without a model, a ball is rolled around the points. Raises Gen3DError where there is no surface.
+    """
+    kept = enclosure.without_strays(points)
+    points, colours = points[kept], colours[kept]
+    if model is None:
+        values = torch.from_numpy(enclosure.enclosure(points, resolution, sdf.SIDE))
+        yield 0.9
+    else:
+        distance = sdf.distance_to(model, torch.from_numpy(points).to(device))
+        values = yield from sdf.traced_field(distance, device, resolution)
+    made = cleanup.remove_floaters(cleanup.remove_inside(Mesh(*sdf.solid(values))), FLOATERS)
+    return replace(made, colors=colours[sdf.nearest(points, made.vertices)])
+
+
+def standing(vertices: NDArray[np.float32], metres: float) -> NDArray[np.float64]:
+    """The similarity [4, 4] that sets vertices [V, 3] on the ground at the origin, their largest side ``metres`` long."""
+    low, high = vertices.min(0).astype(np.float64), vertices.max(0).astype(np.float64)
+    scale = metres / max(float((high - low).max()), FLATTEST)
+    matrix = np.diag([scale, scale, scale, 1.0])
+    matrix[:3, 3] = -scale * np.array([(low[0] + high[0]) / 2, (low[1] + high[1]) / 2, low[2]])
+    return matrix

@@ -1,0 +1,401 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Words and pictures to meshes, with small random models in the real formats."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from backend import models, weights
+from backend.errors import Gen3DError
+from backend.geometry import enclosure
+from backend.geometry.mesh import Mesh, is_watertight, volume
+from backend.geometry.reading import read
+from backend.guidance.clip import Clip
+from backend.guidance.text_to_image import TextToImage
+from backend.guidance.word_grid import WordGrid
+from backend.pipelines import point_e, point_e_priors
+from backend.pipelines.point_e_job import Job
+from backend.pipelines.progress import Progress, Snapshot
+from backend.point_diffusion import karras, sdf
+from backend.point_diffusion.stages import CONFIGS, Stage, published
+from backend.priors import embedded
+from backend.settings import GenerateSettings
+from tests.guidance import tiny
+
+from . import tiny_point_e
+from .runs import finish
+
+STEPS = 10
+QUICK = GenerateSettings(prompt="red cat", device="cpu", resolution=32, steps=STEPS, save_points=True)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_point_e.write_folder(tmp_path_factory.mktemp("prior") / "point")
+
+
+@pytest.fixture(autouse=True)
+def small_priors(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is installed, and the embedded prior is a small one."""
+    monkeypatch.setenv("GEN3D_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hub"))
+    monkeypatch.setattr(embedded, "POINT", folder)
+    monkeypatch.setattr(embedded, "SDF", folder.parent / "none")
+
+
+@pytest.fixture
+def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tiny_point_e.publish(tmp_path / "weights", monkeypatch)
+
+
+def picture(path: Path, size: tuple[int, int] = (40, 30), mode: str = "RGB") -> Path:
+    values = np.random.default_rng(0).integers(0, 255, (size[1], size[0], 4), np.uint8)
+    Image.fromarray(values, "RGBA").convert(mode).save(path)
+    return path
+
+
+def make(
+    settings: GenerateSettings, out: Path, resume: Snapshot | None = None
+) -> tuple[list[Progress], dict[str, Any]]:
+    out.mkdir()
+    return finish(point_e.generate(settings, out, resume))
+
+
+# ------------------------------------------------------------------------------------------------------ the whole way
+
+
+def test_words_become_a_mesh_with_nothing_installed(tmp_path: Path) -> None:
+    told, summary = make(replace(QUICK, prompt="a red chair", size=2.0), tmp_path / "out")
+    assert summary["prior"] == "embedded" and "Made with the embedded prior." in summary["notes"]
+    phases = list(dict.fromkeys(progress.phase for progress in told))
+    assert phases == ["prepare", "points", "mesh"]
+    fractions = [progress.fraction for progress in told]
+    assert fractions == sorted(fractions) and fractions[0] >= 0 and fractions[-1] <= 1
+    files = summary["files"]
+    assert files == {"mesh": "mesh.glb", "ply": "mesh.ply", "obj": "mesh.obj", "points": "points.ply"}
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(files.values())
+    shape, written = (read(tmp_path / "out" / name)[0] for name in ("mesh.glb", "mesh.ply"))
+    assert shape.colors is not None and len(np.unique(shape.colors, axis=0)) > 10
+    assert len(shape.vertices) == len(shape.colors) == summary["mesh"]["vertices"]
+    assert is_watertight(written) and volume(written) > 0
+    low, high = written.vertices.min(0), written.vertices.max(0)
+    assert (high - low).max() == pytest.approx(2.0, rel=1e-5) and low[2] == pytest.approx(0, abs=1e-6)
+    np.testing.assert_allclose((low + high)[:2], 0, atol=1e-5)
+
+
+def test_vertices_have_the_colour_of_the_nearest_point(tmp_path: Path) -> None:
+    _, summary = make(replace(QUICK, prompt="a red chair"), tmp_path / "out")
+    cloud, shape = read(tmp_path / "out" / "points.ply")[0], read(tmp_path / "out" / "mesh.ply")[0]
+    assert len(cloud.vertices) == summary["objects"][0]["points"] == tiny_point_e.POINTS
+    away = np.linalg.norm(shape.vertices[:, None] - cloud.vertices, axis=2)
+    assert cloud.colors is not None and shape.colors is not None
+    for colour, distances in zip(shape.colors, away, strict=True):
+        near = cloud.colors[distances <= distances.min() + 1e-5]
+        strays_aside = cloud.colors[np.argsort(distances)[:4]]
+        assert (near == colour).all(1).any() or (strays_aside == colour).all(1).any()
+
+
+def test_each_seed_is_what_it_is_alone(tmp_path: Path) -> None:
+    _, several = make(replace(QUICK, prompt="a red chair", seed=5, count=3), tmp_path / "several")
+    _, alone = make(replace(QUICK, prompt="a red chair", seed=6), tmp_path / "alone")
+    assert [made["seed"] for made in several["objects"]] == [5, 6, 7]
+    assert several["files"]["mesh_2"] == several["objects"][1]["files"]["mesh"] == "mesh_2.glb"
+    for role, name in alone["objects"][0]["files"].items():
+        same = (tmp_path / "several" / several["objects"][1]["files"][role]).read_bytes()
+        assert same == (tmp_path / "alone" / name).read_bytes()
+    assert (tmp_path / "several" / "mesh.ply").read_bytes() != (tmp_path / "alone" / "mesh.ply").read_bytes()
+
+
+@pytest.mark.usefixtures("installed")
+def test_a_job_goes_on_where_it_was(tmp_path: Path) -> None:
+    settings = replace(QUICK, count=2)
+    (tmp_path / "whole").mkdir()
+    snapshots, pipeline = [], point_e.generate(settings, tmp_path / "whole")
+    while True:
+        try:
+            progress = next(pipeline)
+        except StopIteration as end:
+            summary = end.value
+            break
+        if progress.snapshot is not None:
+            snapshots.append((progress.phase, progress.step, progress.snapshot()))
+    picked = [one for one in snapshots if one[:2] in (("points", 2), ("upsample", 1), ("upsample", STEPS), ("mesh", 1))]
+    assert {one[0] for one in picked} == {"points", "upsample", "mesh"} and len(picked) >= 7
+    for index, (_, _, snapshot) in enumerate(picked[:7]):
+        _, again = make(settings, tmp_path / str(index), snapshot)
+        assert again["notes"] == summary["notes"]
+        for made in summary["objects"]:
+            for name in made["files"].values():
+                assert (tmp_path / str(index) / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+def test_a_snapshot_of_another_prior_is_refused(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    pipeline = point_e.generate(replace(QUICK, weights=str(folder)), tmp_path / "out")
+    snapshot = next(progress for progress in pipeline if progress.snapshot).snapshot
+    assert snapshot is not None
+    taken = snapshot()
+    with pytest.raises(ValueError, match="not of embedded"):
+        make(replace(QUICK, prompt="a red chair"), tmp_path / "other", taken)
+
+
+def test_previews_show_the_points(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    job = point_e.generate(replace(QUICK, prompt="a red chair"), tmp_path / "out")
+    previews = [progress.preview() for progress in job if progress.preview is not None]
+    assert len(previews) == STEPS
+    for image in previews:
+        assert image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3
+        assert len(np.unique(image.reshape(-1, 3), axis=0)) > 10
+
+
+# -------------------------------------------------------------------------------------------- what the models are told
+
+
+def by_hand(
+    stages: tuple[Stage, ...], sources: list[str], seen: dict[str, torch.Tensor], seed: int = 0
+) -> torch.Tensor:
+    """The cloud of one seed, stage after stage, [6, N]."""
+    noise = karras.drawn([torch.Generator().manual_seed(seed)])
+    points = None
+    for stage, source in zip(stages, sources, strict=True):
+        model: Any = stage.build()
+        weights.load(model, source)
+        sampling = replace(stage.sampling, karras_steps=STEPS)
+        state = karras.start(sampling, noise, (1, 6, stage.points))
+        found = karras.sample(model.eval(), stage.diffusion, sampling, state, noise, seen.get(stage.embeds), points)
+        clean = stage.diffusion.unscale(list(found)[-1].clean)
+        points = clean if points is None else torch.cat([points, clean], 2)
+    assert points is not None
+    return points[0]
+
+
+def assert_made_of(
+    told: list[Progress], stages: tuple[Stage, ...], sources: list[str], seen: dict[str, torch.Tensor], seed: int = 0
+) -> None:
+    """The cloud is what the stages make of what was seen, and they make another one of other things."""
+    assert told[-1].snapshot is not None
+    found = told[-1].snapshot().tensors["clouds"][0]
+    torch.testing.assert_close(found, by_hand(stages, sources, seen, seed), rtol=1e-3, atol=1e-3)
+    for name in {stage.embeds for stage in stages} & seen.keys():
+        other = by_hand(stages, sources, {**seen, name: seen[name].flip(1)}, seed)
+        assert float((found - other).abs().max()) > 0.1
+
+
+def test_a_folder_reads_the_prompt_as_it_is(folder: Path, tmp_path: Path) -> None:
+    folder, config = shutil.copytree(folder, tmp_path / "own"), tiny_point_e.FOLDER
+    words = WordGrid(folder / "text_encoder", folder / "tokenizer", config["cond_tokens"])
+    grid = words.encode("red cat")
+    assert grid.shape == (1, config["feature_dim"], config["cond_tokens"])
+    stage = Stage(config, config["n_ctx"], karras.Sampling.of(config["sampling"]))
+    told, summary = make(replace(QUICK, weights=str(folder), seed=3), tmp_path / "out")
+    assert summary["prior"] == str(folder)
+    assert_made_of(told, (stage,), [str(folder / "model.safetensors")], {"grid": grid}, 3)
+
+
+@pytest.mark.usefixtures("installed")
+def test_words_through_clip_once_it_is_installed(tmp_path: Path) -> None:
+    vector = Clip(weights.require("clip-vit-l14")).encode_text(["red cat"])
+    stages = published("base40M-textvec")
+    assert [stage.sampling.guidance_scale for stage in stages] == [3.0, 0.0]
+    told, summary = make(QUICK, tmp_path / "out")
+    assert summary["prior"] == "base40M-textvec" and summary["steps"] == 2 * STEPS
+    assert {progress.phase for progress in told} == {"prepare", "points", "upsample", "mesh"}
+    assert summary["objects"][0]["points"] == tiny_point_e.POINTS + tiny_point_e.MORE
+    assert_made_of(told, stages, ["base40M-textvec", "upsample"], {"vector": vector})
+    _, chosen = make(replace(QUICK, prompt="a red chair", weights="embedded"), tmp_path / "chosen")
+    assert chosen["prior"] == "embedded"
+
+
+@pytest.mark.usefixtures("installed")
+@pytest.mark.parametrize("name", ["base40M", "base40M-imagevec"])
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L"])
+def test_a_picture_through_clip(tmp_path: Path, name: str, mode: str) -> None:
+    path = picture(tmp_path / "view.png", mode=mode)
+    clip = Clip(weights.require("clip-vit-l14"))
+    with Image.open(path) as image:
+        clear = image.convert("RGBA")
+    white = Image.alpha_composite(Image.new("RGBA", clear.size, "white"), clear).convert("RGB")
+    pixels = clip.preprocess([white])
+    seen = {"grid": clip.patch_grid(pixels), "vector": clip.encode_image(pixels)}
+    told, summary = make(replace(QUICK, prompt="", image=str(path), weights=name), tmp_path / "out")
+    assert_made_of(told, published(name), [name, "upsample"], seen)
+    with Image.open(tmp_path / "out" / summary["files"]["view"]) as view:
+        np.testing.assert_allclose(np.asarray(view) / 255, pixels[0].permute(1, 2, 0).numpy(), atol=1 / 255)
+
+
+@pytest.mark.usefixtures("installed")
+def test_the_best_of_what_looks_at_pictures_is_taken(tmp_path: Path) -> None:
+    settings = replace(QUICK, image=str(picture(tmp_path / "view.png")))
+    assert point_e_priors.choose(settings, True).name == "base1B"
+    models.remove("base1B")
+    assert point_e_priors.choose(settings, True).name == "base300M"
+    models.remove("upsample")
+    with pytest.raises(Gen3DError, match="looks at words, not at pictures"):
+        point_e_priors.choose(settings, True)
+
+
+@pytest.mark.usefixtures("installed")
+def test_words_become_a_view_first(tmp_path: Path) -> None:
+    source = tiny.write_text_to_image(tmp_path / "artist")
+    settings = replace(QUICK, text_to_image=str(source), weights="base40M", seed=2)
+    drawing = TextToImage(source).draw("red cat", seed=2)
+    while True:
+        try:
+            next(drawing)
+        except StopIteration as end:
+            view = end.value
+            break
+    clip = Clip(weights.require("clip-vit-l14"))
+    seen = {"grid": clip.patch_grid(clip.preprocess([view]))}
+    told, _ = make(settings, tmp_path / "out")
+    assert "view" in {progress.phase for progress in told}
+    assert_made_of(told, published("base40M"), ["base40M", "upsample"], seen, 2)
+
+
+@pytest.mark.usefixtures("installed")
+def test_settings_reach_the_sampler(tmp_path: Path) -> None:
+    _, summary = make(replace(QUICK, guidance=7.0, steps=3, points=50), tmp_path / "out")
+    assert summary["objects"][0]["points"] == 50 + tiny_point_e.MORE and summary["steps"] == 6
+    job = Job(replace(QUICK, guidance=7.0), torch.device("cpu"), point_e_priors.choose(QUICK, False))
+    job.seen["vector"] = torch.zeros(1, tiny.DIMENSIONS)
+    assert [sampling.guidance_scale for sampling in job.samplings] == [7.0, 0.0]  # the second stage is told nothing
+
+
+def test_the_surface_is_that_of_the_model(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    points = random.uniform(-0.4, 0.4, (80, 3)).astype(np.float32)
+    colours = random.integers(0, 255, (80, 3), np.uint8)
+    model = tiny_point_e.distance_model()
+    kept = enclosure.without_strays(points)
+    with torch.no_grad():
+        field = sdf.dense_field(sdf.distance_to(model, torch.from_numpy(points[kept])), torch.device("cpu"), 32)
+        while True:
+            try:
+                next(field)
+            except StopIteration as end:
+                vertices, _ = sdf.solid(end.value)
+                break
+    made = point_e.surface(points, colours, model, 32, torch.device("cpu"))
+    while True:
+        try:
+            next(made)
+        except StopIteration as end:
+            mesh: Mesh = end.value
+            break
+    assert is_watertight(mesh) and volume(mesh) > 0
+    known = {tuple(row) for row in np.round(vertices, 5).tolist()}
+    assert {tuple(row) for row in np.round(mesh.vertices, 5).tolist()} <= known
+
+
+# ----------------------------------------------------------------------------------------------- words and refusals
+
+
+def test_unknown_words_are_told_with_what_is_near(tmp_path: Path) -> None:
+    _, summary = make(replace(QUICK, prompt="a crimson chair with a hovercraft"), tmp_path / "out")
+    (note,) = [note for note in summary["notes"] if "does not know" in note]
+    assert "'hovercraft'" in note and "chair" in note and "gen3d models install point-e" in note
+    _, plain = make(replace(QUICK, prompt="a red chair"), tmp_path / "plain")
+    assert plain["notes"] == ["Made with the embedded prior."]
+    _, vague = make(replace(QUICK, prompt="red"), tmp_path / "vague")
+    assert any("name no thing" in note for note in vague["notes"])
+
+
+def test_what_is_too_long_to_be_read_is_told(folder: Path, tmp_path: Path) -> None:
+    own = shutil.copytree(folder, tmp_path / "own")
+    _, summary = make(replace(QUICK, prompt="red cat " * 20 + "end", weights=str(own)), tmp_path / "out")
+    (note,) = summary["notes"]
+    assert "too long" in note and "red cat" in note
+
+
+def damaged(path: Path) -> str:
+    data = picture(path).read_bytes()
+    path.write_bytes(data[: len(data) // 2])
+    return str(path)
+
+
+def text(path: Path) -> str:
+    path.write_text("no picture")
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words", "field"),
+    [
+        ({"prompt": ""}, "There is no prompt.", "prompt"),
+        ({"prompt": " \n\t "}, "There is no prompt.", "prompt"),
+        ({"prompt": "xqzt wqrk"}, "knows none of the words", "prompt"),
+        ({"image": lambda folder: str(folder / "missing.png")}, "There is no file", "image"),
+        ({"image": str}, "no picture that can be read", "image"),
+        ({"image": lambda folder: text(folder / "a.png")}, "no picture that can be read", "image"),
+        ({"image": lambda folder: damaged(folder / "a.png")}, "no picture that can be read", "image"),
+        ({"image": lambda folder: str(picture(folder / "a.png"))}, "looks at words, not at pictures", "image"),
+        ({"text_to_image": "some/thing"}, "looks at words, not at pictures", "text_to_image"),
+        ({"weights": "base40M"}, "base40M are not installed", "weights"),
+        ({"weights": "no such"}, "There are no weights 'no such'", "weights"),
+        ({"weights": str}, "config.json is missing", "weights"),
+    ],
+)
+def test_what_cannot_be_made_is_said_and_leaves_nothing(
+    tmp_path: Path, changes: dict[str, Any], words: str, field: str
+) -> None:
+    given = {name: value(tmp_path) if callable(value) else value for name, value in changes.items()}
+    with pytest.raises(Gen3DError, match=words) as error:
+        make(replace(QUICK, **{"prompt": "a red chair", **given}), tmp_path / "out")
+    assert error.value.field == field
+    assert not list((tmp_path / "out").iterdir())
+
+
+@pytest.mark.usefixtures("installed")
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"weights": "base40M"}, "base40M looks at pictures, not at words"),
+        ({"weights": "base40M-textvec", "image": "picture"}, "base40M-textvec looks at words, not at pictures"),
+        ({"weights": "base40M", "text_to_image": "nobody/nothing"}, "nobody/nothing are not installed"),
+        ({"weights": "base40M", "image": "picture", "remove_background": True}, "rembg, which is not installed"),
+    ],
+)
+def test_what_does_not_fit_is_said(tmp_path: Path, changes: dict[str, Any], words: str) -> None:
+    if "image" in changes:
+        changes = {**changes, "image": str(picture(tmp_path / "view.png"))}
+    with pytest.raises(Gen3DError, match=words):
+        make(replace(QUICK, **changes), tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    "part", ["config.json", "model.safetensors", "text_encoder/model.safetensors", "text_encoder/config.json"]
+)
+@pytest.mark.parametrize("how", ["missing", "cut"])
+def test_a_damaged_prior_is_said(folder: Path, tmp_path: Path, part: str, how: str) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(folder, copy)
+    data = (copy / part).read_bytes()
+    (copy / part).unlink()
+    if how == "cut":
+        (copy / part).write_bytes(data[: len(data) // 2])
+    with pytest.raises(Gen3DError) as error:
+        make(replace(QUICK, weights=str(copy)), tmp_path / "out")
+    assert error.value.field == "weights" and not list((tmp_path / "out").iterdir())
+
+
+def test_a_flat_or_single_thing_can_stand() -> None:
+    flat = np.array([[0.1, 0.2, -0.3], [0.1, 0.2, -0.3]], np.float32)
+    assert np.isfinite(point_e.standing(flat, 1.0)).all()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def published_sizes_come_back() -> Iterator[None]:
+    """The published configurations are as they were."""
+    before = {name: dict(config) for name, config in CONFIGS.items()}
+    yield
+    assert before == CONFIGS
