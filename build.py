@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Everything a checkout can be asked to do. Standard library only, and any Python from 3.11 on runs it.
 
-    python build.py demo         capture, train and import a small scene; see demo/ afterwards
+    python build.py demo         words to objects, views of an object to its mesh; see demo/ afterwards
     python build.py test         all checks and tests, under every Blender found on this machine
     python build.py zip          dist/gen3d-VERSION.zip, the extension to install in Blender
     python build.py dev-install  that extension in your Blender, with this checkout's backend
@@ -380,17 +380,23 @@ def test_blenders(report: Report, wheels: dict[str, Path | BuildError], argument
 
 
 def demo(arguments: list[str]) -> int:
-    """The whole way on a small scene: capture, train, import."""
+    """Words to objects in Blender; then the whole way on a small scene: capture, train, import."""
     versions = sorted(BLENDER_WHEELS, key=lambda version: BLENDER_WHEELS[version] != HERE)
     version = next((version for version in versions if find_python(BLENDER_WHEELS[version])), versions[0])
     made = together({"backend": ensure_backend, "blender": functools.partial(ensure_wheel, version)})
-    out = ROOT / next((value for name, value in itertools.pairwise(arguments) if name == "--out"), "demo")
-    results = [out / name for name in ("result.blend", "result.glb", "compare.png")]
+    folder = next((value for name, value in itertools.pairwise(arguments) if name == "--out"), "demo")
+    parts = {
+        "words.py": (["--out", folder], ("words.blend", "words.glb", "words.png")),
+        "demo_scene.py": (["--out", folder, *arguments], ("result.blend", "result.glb", "compare.png")),
+    }
+    results = [ROOT / folder / name for _, names in parts.values() for name in names]
     for result in results:
         result.unlink(missing_ok=True)
-    command = [str(made["blender"]), "examples/demo_scene.py", "--out", "demo", *arguments]
-    if not succeeds(command, GEN3D_PYTHON=str(made["backend"])) or not all(map(Path.exists, results)):
-        raise BuildError("The demo did not finish. The lines above say why.")
+    for program, (options, names) in parts.items():
+        print(f"\n──── examples/{program}")
+        good = succeeds([str(made["blender"]), f"examples/{program}", *options], GEN3D_PYTHON=str(made["backend"]))
+        if not good or not all((ROOT / folder / name).exists() for name in names):
+            raise BuildError("The demo did not finish. The lines above say why.")
     print("\nDone. Look at:", *results, sep="\n  ")
     return 0
 

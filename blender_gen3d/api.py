@@ -1,5 +1,15 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Capture, train and import from a script, one after the other: each call returns when it is done.
+"""Generate, or capture and train, and import from a script: each call returns when it is done.
+
+    import bpy
+    from bl_ext.user_default.gen3d import api
+
+    for number, prompt in enumerate(("a red chair with a blue seat", "a white house with a red roof")):
+        result = api.generate(prompt, seed=3, size=1.0)
+        api.import_result(result, at=(1.5 * number, 0.0, 0.0))
+    bpy.ops.wm.save_as_mainfile(filepath="/tmp/words.blend")
+
+and what stands in the scene, looked at and made again:
 
     import bpy
     from bl_ext.user_default.gen3d import api
@@ -10,14 +20,14 @@
     mesh = api.import_result(result)
     bpy.ops.wm.save_as_mainfile(filepath=bpy.path.abspath("//teapot_and_copy.blend"))
 
-Run it with ``blender --background scene.blend --python script.py``. Every call raises Gen3DError with a cause and a
-next step when something is in the way.
+Run it with ``blender --background scene.blend --python script.py``; the scene can be left out where none is needed.
+Every call raises Gen3DError with a cause and a next step when something is in the way.
 """
 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +35,7 @@ import bpy
 
 from . import capture as capturing
 from . import importing, launcher
-from .bridge import errors, protocol
+from .bridge import errors, protocol, settings
 from .capture import Captured, CaptureProgress
 from .capture_settings import checked
 from .client import Client
@@ -34,7 +44,36 @@ from .preferences import backend_places
 Gen3DError = errors.Gen3DError
 JobRow = protocol.JobRow
 
-__all__ = ["Captured", "Gen3DError", "JobRow", "capture", "import_result", "train"]
+__all__ = ["Captured", "Gen3DError", "JobRow", "capture", "generate", "import_result", "import_results", "run", "train"]
+
+
+Telling = Callable[[protocol.JobRow], None]
+
+
+def generate(
+    prompt: str = "",
+    *,
+    image: str | Path = "",
+    system: str = "point-e",
+    seed: int = 0,
+    count: int = 1,
+    size: float = 0.0,
+    home: str | Path | None = None,
+    python: str = "",
+    on_progress: Telling | None = None,
+    **settings: Any,
+) -> Path:
+    """Makes objects from words, or from a picture, in the backend process; the folder of the result.
+
+    count: how many, of the seeds ``seed``, ``seed`` + 1, ...; size: the largest side in metres, 0 for what is usual for
+    such a thing. settings: further fields of GenerateSettings. home, python, on_progress: as in ``train``. What the
+    backend has to remark, such as words that it does not know, is in the "notes" of the last row's ``result``.
+
+    >>> api.import_results(api.generate("a yellow car with black wheels", count=4, save_points=True))
+    """
+    named = {"image": str(_path(image)) if str(image) else "", "system": system}
+    wanted = {"prompt": prompt, **named, "seed": seed, "count": count, "size": float(size), **settings}
+    return run("generate", wanted, home=home, python=python, on_progress=on_progress)
 
 
 def capture(
@@ -71,7 +110,7 @@ def train(
     *,
     home: str | Path | None = None,
     python: str = "",
-    on_progress: Callable[[protocol.JobRow], None] | None = None,
+    on_progress: Telling | None = None,
     **settings: Any,
 ) -> Path:
     """Trains in the backend process, which is started if none runs; the folder of the result.
@@ -81,22 +120,46 @@ def train(
 
     >>> api.train("/tmp/views", seconds=60, mesh={"texture": 2048, "faces": 50_000})
     """
+    wanted = {"dataset": str(_path(dataset)), **settings}
+    return run("nerf", wanted, home=home, python=python, on_progress=on_progress)
+
+
+def run(
+    kind: str,
+    wanted: Mapping[str, Any],
+    *,
+    home: str | Path | None = None,
+    python: str = "",
+    on_progress: Telling | None = None,
+) -> Path:
+    """A job of any kind, in the backend process; the folder of the result. ``train`` tells of the arguments."""
+    settings.parse(settings.KINDS[kind], dict(wanted))  # before anything is started
     chosen_home, chosen_python = backend_places()
     place = _path(home) if home else chosen_home
     interpreter = python or chosen_python
     with Client(f"script-{uuid.uuid4().hex}", lambda stop: launcher.ensure(place, interpreter, stop=stop)) as client:
-        row = client.submit_and_wait("nerf", {"dataset": str(_path(dataset)), **settings}, on_progress)
+        row = client.submit_and_wait(kind, dict(wanted), on_progress)
     return Path(row.folder) / "result"
 
 
-def import_result(folder: str | Path, *, name: str = "") -> bpy.types.Object:
-    """Brings the mesh of a result folder into the scene, exactly where its object was captured; one undo step.
+def import_result(folder: str | Path, *, name: str = "", at: Sequence[float] | None = None) -> bpy.types.Object:
+    """As ``import_results``; the first object.
 
     >>> api.import_result(result, name="Teapot copy").location
     """
-    done = importing.import_result(_path(folder), name=name)
+    return import_results(folder, name=name, at=at)[0]
+
+
+def import_results(folder: str | Path, *, name: str = "", at: Sequence[float] | None = None) -> list[bpy.types.Object]:
+    """Brings the meshes of a result folder into the scene; one undo step.
+
+    What was captured lands exactly where its original is. What was generated stands at ``at``, by default the 3D
+    cursor: upright, its front towards -Y, further ones beside it along +X, and the points, where they were saved, as
+    objects of their own behind.
+    """
+    done = importing.import_result(_path(folder), name=name, at=at)
     bpy.ops.ed.undo_push(message="Import Gen3D result")
-    return done.object
+    return list(done.objects)
 
 
 def _path(named: str | Path) -> Path:

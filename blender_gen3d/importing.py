@@ -1,11 +1,16 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A finished result becomes an object: mesh, colours, material, in the place it was captured."""
+"""A finished result becomes objects: mesh, colours, material, in the place that is right for them.
+
+What was captured lands on its original; what was generated stands on the ground at the 3D cursor, upright, its front
+towards -Y, several in a row along +X.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -14,54 +19,77 @@ import numpy as np
 from mathutils import Matrix
 from numpy.typing import NDArray
 
+from . import layout
 from .bridge import errors
 from .glb import GlbMesh, read_glb
-from .materials import colour_material, texture_material
+from .meshes import build_cloud, build_mesh, show_points
+from .ply import Cloud, read_cloud
 
 COLLECTION = "Gen3D"
-COLORS, UVS = "Color", "UVMap"
+BALL = 0.012  # radius of a shown point, as a share of the largest side
 
 
 @dataclass(frozen=True)
 class Imported:
-    """What came of an import: the new object, its size, and whether its colours are "vertex", "texture" or "none"."""
+    """What came of an import: the new objects that have a surface, in the order of their seeds; their vertices and
+    faces, summed; and whether their colours are "vertex", "texture" or "none"."""
 
-    object: bpy.types.Object
+    objects: tuple[bpy.types.Object, ...]
     vertices: int
     faces: int
     colour: str
 
+    @property
+    def object(self) -> bpy.types.Object:
+        return self.objects[0]
 
-def import_result(folder: Path, *, name: str = "", job: str = "") -> Imported:
-    """Builds the mesh of a result folder in the current scene, exactly where its object was captured.
 
-    The object goes into the collection "Gen3D", becomes the active one, keeps its mesh in training-box coordinates
-    (pivot: middle of the box) with the box's place as its matrix, and carries the settings in its custom properties.
-    Pushes no undo step: the operator and ``api`` do. Raises Gen3DError, and imports nothing, where the result is
-    damaged or empty or Blender is busy.
+@dataclass(frozen=True)
+class _Part:
+    """An object of a result: its surface, its points where they were saved, the matrix it is to have, its facts."""
+
+    mesh: GlbMesh
+    cloud: Cloud | None
+    matrix: NDArray[np.float64]
+    facts: dict[str, Any]
+
+
+def import_result(folder: Path, *, name: str = "", job: str = "", at: Sequence[float] | None = None) -> Imported:
+    """Builds the objects of a result folder in the current scene.
+
+    What was captured stands exactly where its original does: it keeps its mesh in training-box coordinates (pivot:
+    middle of the box) with the box's place as its matrix. What was generated stands at ``at``, by default the 3D
+    cursor: its pivot is the middle of its foot, its scale 1, its size the one in metres that the result says; the
+    points, where they were saved, stand behind it. All go into the collection "Gen3D", are selected, the first one
+    active, and carry the settings in their custom properties. Pushes no undo step: the operator and ``api`` do.
+    Raises Gen3DError, and imports nothing, where the result is damaged or empty or Blender is busy.
     """
     _check_mode()
     facts = read_facts(folder)
-    matrix = placement(facts)
-    mesh = read_glb(_checked_file(folder, facts))
-    if not len(mesh.faces):
-        raise errors.Gen3DError(
-            "The result holds no surface: nowhere is the field dense enough.",
-            "Make the mesh again at a lower level, or train longer.",
-        )
-    title = name or "Gen3D result"
-    item = bpy.data.objects.new(title, build_mesh(mesh, title))
-    item.matrix_world = Matrix(matrix.tolist())
-    _describe(item, folder, facts, job)
-    _collection(bpy.context.scene).objects.link(item)
+    parts = [_read(folder, facts, own) for own in _objects(facts)]
+    clouds: list[_Part] = []
+    if facts.get("kind") == "generate":
+        parts, clouds = _standing(parts, at)
+    title = name or _title(facts)
+    made = []
+    for part in parts:
+        made.append(_add(title, build_mesh(part.mesh, title), part.matrix))
+        _describe(made[-1], folder, {**facts, **part.facts}, job)
+    for part in clouds:
+        item = _add(f"{title} points", build_cloud(part.cloud, f"{title} points"), part.matrix)
+        _describe(item, folder, {**facts, **part.facts}, job)
+        show_points(item, BALL * float(np.ptp(part.mesh.positions, axis=0).max()))
     for other in bpy.context.view_layer.objects:
         if other.select_get():
             other.select_set(False)
-    item.select_set(True)
-    bpy.context.view_layer.objects.active = item
+    for item in made:
+        item.select_set(True)
+    bpy.context.view_layer.objects.active = made[0]
     bpy.context.view_layer.update()
-    colour = "texture" if mesh.texture is not None else "vertex" if mesh.colors is not None else "none"
-    return Imported(item, len(item.data.vertices), len(item.data.polygons), colour)
+    first = parts[0].mesh
+    colour = "texture" if first.texture is not None else "vertex" if first.colors is not None else "none"
+    vertices, faces = (sum(len(getattr(item.data, kind)) for item in made) for kind in ("vertices", "polygons"))
+    return Imported(tuple(made), vertices, faces, colour)
 
 
 def read_facts(folder: Path) -> dict[str, Any]:
@@ -97,59 +125,63 @@ def placement(facts: dict[str, Any]) -> NDArray[np.float64]:
         sound = False
     if not sound:
         raise errors.Gen3DError(
-            "The result does not say where its object stands (box_to_world is not a similarity).", "Train again."
+            "The result does not say where its object stands (box_to_world is not a similarity).", "Make it again."
         )
     return matrix
 
 
-def build_mesh(source: GlbMesh, name: str) -> bpy.types.Mesh:
-    """A smooth-shaded Blender mesh with its colour attribute or its UVs and texture, and a material that shows them.
-
-    Where the atlas has split vertices along its seams they are joined again: UVs belong to face corners in Blender.
-    """
-    positions, faces = source.positions, source.faces
-    corners = faces.ravel()
-    if source.uvs is not None:
-        positions, joined = _join_equal(positions)
-        faces = joined[faces].astype(np.int32)
-    mesh = bpy.data.meshes.new(name)
-    mesh.vertices.add(len(positions))
-    mesh.vertices.foreach_set("co", positions.ravel())
-    mesh.loops.add(faces.size)
-    mesh.loops.foreach_set("vertex_index", faces.ravel())
-    mesh.polygons.add(len(faces))
-    mesh.polygons.foreach_set("loop_start", np.arange(0, faces.size, 3, dtype=np.int32))
-    if source.texture is not None and source.uvs is not None:
-        layer = mesh.uv_layers.new(name=UVS)
-        uvs = source.uvs[corners]
-        uvs[:, 1] = 1.0 - uvs[:, 1]
-        layer.uv.foreach_set("vector", uvs.ravel())
-        mesh.materials.append(texture_material(name, source.texture))
-    elif source.colors is not None:
-        attribute = mesh.color_attributes.new(COLORS, "BYTE_COLOR", "POINT")
-        attribute.data.foreach_set("color_srgb", to_srgb8(source.colors).ravel())
-        mesh.color_attributes.active_color = attribute
-        mesh.color_attributes.render_color_index = mesh.color_attributes.active_color_index
-        mesh.materials.append(colour_material(name, COLORS, source.colors[:, :3].mean(axis=0).tolist()))
-    mesh.update(calc_edges=True)
-    mesh.validate()
-    mesh.shade_smooth()
-    return mesh
+def _objects(facts: dict[str, Any]) -> list[dict[str, Any]]:
+    """What a result tells of each of its objects; where it has only one, it may tell of it as of itself."""
+    found = facts.get("objects", [facts])
+    if not isinstance(found, list) or not found or not all(isinstance(own, dict) for own in found):
+        raise errors.Gen3DError("The result does not say which objects it holds.", "Make it again.")
+    return found
 
 
-def to_srgb8(linear: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Linear RGBA [..., 4] in [0, 1] as sRGB (IEC 61966-2-1), rounded to whole 255ths as 8-bit colours are."""
-    rgb = linear[..., :3]
-    curve = np.where(rgb <= 0.0031308, 12.92 * rgb, 1.055 * np.maximum(rgb, 1e-9) ** (1.0 / 2.4) - 0.055)
-    out = np.concatenate((curve, linear[..., 3:]), axis=-1)
-    return (np.round(255.0 * np.clip(out, 0.0, 1.0)) / 255.0).astype(np.float32)
+def _read(folder: Path, facts: dict[str, Any], own: dict[str, Any]) -> _Part:
+    matrix = placement(own)
+    mesh = read_glb(_checked_file(folder, facts, own, "mesh"))
+    if not len(mesh.faces):
+        raise errors.Gen3DError(
+            "The result holds no surface: nowhere is the field dense enough.",
+            "Make the mesh again at a lower level, or train longer.",
+        )
+    files = own.get("files")
+    saved = facts.get("kind") == "generate" and isinstance(files, dict) and "points" in files
+    cloud = read_cloud(_checked_file(folder, facts, own, "points")) if saved else None
+    told = {} if own is facts else {key: own[key] for key in ("seed", "points") if key in own}
+    return _Part(mesh, cloud, matrix, told)
 
 
-def _join_equal(positions: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Distinct positions, and for each given one the index of its equal among them."""
-    keys = np.ascontiguousarray(positions).view(np.dtype((np.void, 3 * positions.itemsize))).ravel()
-    _, first, joined = np.unique(keys, return_index=True, return_inverse=True)
-    return positions[first], joined.ravel()
+def _standing(parts: list[_Part], at: Sequence[float] | None) -> tuple[list[_Part], list[_Part]]:
+    """Generated parts where they are to stand; then those with points, behind."""
+    scene = bpy.context.scene
+    unit = scene.unit_settings.scale_length if scene.unit_settings.system != "NONE" else 1.0
+    place = np.array(scene.cursor.location if at is None else at, np.float64)
+    if place.shape != (3,) or not np.isfinite(place).all():
+        raise errors.Gen3DError("The place to stand at is no point.", "Give three numbers.", field="at")
+    stood = [layout.stand(part.mesh.positions, part.matrix / [[unit], [unit], [unit], [1.0]]) for part in parts]
+    places, behind = layout.row([np.ptp(positions, axis=0) for positions, _ in stood])
+    meshes, clouds = [], []
+    for part, (positions, foot), offset in zip(parts, stood, places, strict=True):
+        meshes.append(replace(part, mesh=replace(part.mesh, positions=positions), matrix=layout.move(place + offset)))
+        if part.cloud is not None:
+            cloud = replace(part.cloud, positions=(part.cloud.positions / unit - foot).astype(np.float32))
+            clouds.append(replace(part, cloud=cloud, matrix=layout.move(place + offset + behind)))
+    return meshes, clouds
+
+
+def _title(facts: dict[str, Any]) -> str:
+    settings = facts.get("settings")
+    prompt = settings.get("prompt") if isinstance(settings, dict) else None
+    return " ".join(str(prompt or "Gen3D result").split())[:60]
+
+
+def _add(title: str, data: bpy.types.Mesh, matrix: NDArray[np.float64]) -> bpy.types.Object:
+    item = bpy.data.objects.new(title, data)
+    item.matrix_world = Matrix(matrix.tolist())
+    _collection(bpy.context.scene).objects.link(item)
+    return item
 
 
 def _check_mode() -> None:
@@ -162,20 +194,20 @@ def _check_mode() -> None:
         )
 
 
-def _checked_file(folder: Path, facts: dict[str, Any]) -> Path:
-    """The mesh file, its checksum verified."""
-    files, sums = facts.get("files"), facts.get("sha256")
-    name = files.get("mesh") if isinstance(files, dict) else None
+def _checked_file(folder: Path, facts: dict[str, Any], own: dict[str, Any], role: str) -> Path:
+    """An object's file, its checksum verified."""
+    files, sums = own.get("files"), facts.get("sha256")
+    name = files.get(role) if isinstance(files, dict) else None
     if name is None:
         raise errors.Gen3DError("The result holds no mesh.", "Make one from the saved field (remesh).")
     if not isinstance(name, str) or PurePosixPath(name).name != name or "\\" in name:
-        raise errors.Gen3DError("The result names a mesh file outside its folder.", "Train again.")
+        raise errors.Gen3DError(f"The result names a {role} file outside its folder.", "Make it again.")
     path = folder / name
     try:
         with path.open("rb") as file:
             found = hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as fault:
-        raise errors.Gen3DError(f"{path} cannot be read: {fault.strerror}.", "Train again.") from fault
+        raise errors.Gen3DError(f"{path} cannot be read: {fault.strerror}.", "Make it again.") from fault
     if not isinstance(sums, dict) or sums.get(name) != found:
         raise errors.Gen3DError(
             f"{path} is not the file that was written (its checksum differs).", "Make the mesh again."
@@ -185,7 +217,7 @@ def _checked_file(folder: Path, facts: dict[str, Any]) -> Path:
 
 def _describe(item: bpy.types.Object, folder: Path, facts: dict[str, Any], job: str) -> None:
     """What made this object, for people and scripts to read; nothing ever acts on it."""
-    told = ("kind", "settings", "seed", "device", "steps", "metrics", "version")
+    told = ("kind", "settings", "seed", "prior", "device", "steps", "metrics", "version")
     item["gen3d_job"] = job
     item["gen3d_result"] = str(folder)
     item["gen3d"] = json.dumps({key: facts[key] for key in told if key in facts})

@@ -3,11 +3,41 @@
 
 from __future__ import annotations
 
+import textwrap
+from typing import Any
+
 import bpy
 
 from . import pump
 from .bridge import protocol
 from .properties import Gen3DStatus
+
+
+class GEN3D_PT_generate(bpy.types.Panel):
+    bl_space_type, bl_region_type, bl_category = "VIEW_3D", "UI", "Gen3D"
+    bl_idname = "GEN3D_PT_generate"
+    bl_label = "Generate"
+
+    def draw(self, context: bpy.types.Context) -> None:
+        layout, chosen = _column(self), context.scene.gen3d
+        for name in ("prompt", "image", "seed", "count", "size", "system"):
+            layout.prop(chosen.generate, name)
+        layout.prop(chosen, "import_when_done")
+        layout.operator("gen3d.generate", icon="PLAY")
+
+
+class GEN3D_PT_generate_more(bpy.types.Panel):
+    bl_space_type, bl_region_type, bl_category = "VIEW_3D", "UI", "Gen3D"
+    bl_idname = "GEN3D_PT_generate_more"
+    bl_parent_id = "GEN3D_PT_generate"
+    bl_label = "Model and Sampling"
+    bl_options = {"DEFAULT_CLOSED"}
+
+    def draw(self, context: bpy.types.Context) -> None:
+        layout, plan = _column(self), context.scene.gen3d.generate
+        names = ("weights", "text_to_image", "remove_background", "guidance", "steps", "points", "resolution")
+        for name in (*names, "save_points", "device"):
+            layout.prop(plan, name)
 
 
 class GEN3D_PT_capture(bpy.types.Panel):
@@ -59,33 +89,30 @@ class GEN3D_PT_train(bpy.types.Panel):
             layout.prop(chosen.nerf.mesh, name)
         layout.prop(chosen, "import_when_done")
         layout.operator("gen3d.train", icon="PLAY")
-        current = pump.session()
-        if current is not None and current.error is not None:
-            box = layout.box().column()
-            box.alert = True
-            for text in (current.error.cause, current.error.next_step):
-                for line in _lines(text):
-                    box.label(text=line)
 
 
 class GEN3D_PT_jobs(bpy.types.Panel):
     bl_space_type, bl_region_type, bl_category = "VIEW_3D", "UI", "Gen3D"
     bl_idname = "GEN3D_PT_jobs"
-    bl_label = "3. Results"
+    bl_label = "Results"
 
     def draw(self, _context: bpy.types.Context) -> None:
         current = pump.session()
         jobs = current.jobs() if current else []
+        if current is not None and current.error is not None:
+            box = self.layout.box().column()
+            box.alert = True
+            _write(box, current.error.cause, current.error.next_step)
         for row in jobs[:10]:
             _draw_job(self.layout.box(), row)
         if not jobs:
-            self.layout.label(text="Nothing has been trained yet.")
+            self.layout.label(text="Nothing has been made yet.")
         self.layout.operator("gen3d.import_result", text="Import from Folder…", icon="IMPORT")
 
 
 def _draw_job(box: bpy.types.UILayout, row: protocol.JobRow) -> None:
     line = box.row()
-    line.label(text=f"{row.kind}: {pump.progress_line(row)}")
+    line.label(text=f"{str(row.params.get('prompt') or row.kind)[:60]}: {pump.progress_line(row)}")
     if row.state in ("queued", "running"):
         line.operator("gen3d.cancel_job", text="", icon="X").job = row.id
     elif row.state == "done":
@@ -95,9 +122,8 @@ def _draw_job(box: bpy.types.UILayout, row: protocol.JobRow) -> None:
         line.operator("gen3d.resume_job", text="Resume").job = row.id
     if row.state == "running" and row.progress and hasattr(box, "progress"):
         box.progress(factor=row.progress.get("fraction") or 0.0, text=pump.progress_line(row))
-    for text in ((row.error or {}).get("cause"), (row.error or {}).get("next_step")):
-        for part in _lines(str(text or "")):
-            box.label(text=part)
+    told, result = row.error or {}, row.result or {}
+    _write(box, told.get("cause"), told.get("next_step"), *(result.get("notes") or ()))
 
 
 def _column(panel: bpy.types.Panel) -> bpy.types.UILayout:
@@ -107,11 +133,11 @@ def _column(panel: bpy.types.Panel) -> bpy.types.UILayout:
     return layout
 
 
-def _lines(text: str, width: int = 42) -> list[str]:
-    """A sentence in pieces that fit the sidebar: Blender's labels do not wrap."""
-    import textwrap
-
-    return textwrap.wrap(text, width)
+def _write(layout: bpy.types.UILayout, *sentences: Any, width: int = 42) -> None:
+    """Sentences in pieces that fit the sidebar: Blender's labels do not wrap."""
+    for sentence in filter(None, sentences):
+        for line in textwrap.wrap(str(sentence), width):
+            layout.label(text=line)
 
 
 def redraw() -> None:
@@ -122,4 +148,11 @@ def redraw() -> None:
                 area.tag_redraw()
 
 
-CLASSES = (GEN3D_PT_capture, GEN3D_PT_capture_more, GEN3D_PT_train, GEN3D_PT_jobs)
+CLASSES = (
+    GEN3D_PT_generate,
+    GEN3D_PT_generate_more,
+    GEN3D_PT_capture,
+    GEN3D_PT_capture_more,
+    GEN3D_PT_train,
+    GEN3D_PT_jobs,
+)

@@ -16,7 +16,7 @@ INT_LIMIT = 2**31 - 1
 
 def classes() -> list[type[Any]]:
     """The property groups, in the order in which they must be registered."""
-    return [Gen3DCapture, Gen3DMesh, Gen3DNerf, Gen3DSettings, Gen3DStatus]
+    return [Gen3DGenerate, Gen3DCapture, Gen3DMesh, Gen3DNerf, Gen3DSettings, Gen3DStatus]
 
 
 def values(group: bpy.types.PropertyGroup, cls: type[Any]) -> dict[str, Any]:
@@ -56,10 +56,11 @@ def _property(spec: Field[Any], kind: Any, group: Any) -> Any:
         return bpy.props.IntProperty(min=int(low), max=min(int(high), INT_LIMIT), **shared)
     if kind is float:
         return bpy.props.FloatProperty(min=low, max=high, **shared)
-    path = {"subtype": "DIR_PATH"} if spec.metadata["subtype"] == "path" else {}
-    return bpy.props.StringProperty(**shared, **path)
+    subtype = {"path": "DIR_PATH", "file": "FILE_PATH"}.get(spec.metadata["subtype"], "NONE")
+    return bpy.props.StringProperty(subtype=subtype, **shared)
 
 
+Gen3DGenerate = _group("Gen3DGenerate", settings.GenerateSettings)
 Gen3DCapture = _group("Gen3DCapture", CaptureSettings)
 Gen3DMesh = _group("Gen3DMesh", settings.MeshSettings)
 Gen3DNerf = _group("Gen3DNerf", settings.NerfSettings, {"mesh": Gen3DMesh})
@@ -68,6 +69,7 @@ Gen3DNerf = _group("Gen3DNerf", settings.NerfSettings, {"mesh": Gen3DMesh})
 class Gen3DSettings(bpy.types.PropertyGroup):
     """What the panel asks for, kept with the scene."""
 
+    generate: bpy.props.PointerProperty(type=Gen3DGenerate)  # type: ignore[valid-type]
     capture: bpy.props.PointerProperty(type=Gen3DCapture)  # type: ignore[valid-type]
     nerf: bpy.props.PointerProperty(type=Gen3DNerf)  # type: ignore[valid-type]
     import_when_done: bpy.props.BoolProperty(  # type: ignore[valid-type]

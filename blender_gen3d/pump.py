@@ -24,6 +24,8 @@ BUDGET = 0.005  # seconds of Blender's time for one helping
 HELPING = 8  # pieces of news between two looks at the clock
 BUSY, IDLE = 0.1, 1.0  # seconds between helpings: while a job of ours runs, and otherwise
 
+Place = tuple[float, float, float]
+
 
 class Session:
     """This Blender's connection to the backend of one home folder, and what is known through it."""
@@ -32,7 +34,8 @@ class Session:
         self.home = folder
         self.may_start = False  # an add-on that is merely switched on attaches, but starts nothing
         self.error: errors.Gen3DError | None = None  # the last refusal, for the panel
-        self.to_import: set[str] = set()  # requests whose results are wanted in the present file
+        # Requests whose results are wanted in the present file, and where those are to stand that stand anywhere.
+        self.to_import: dict[str, Place | None] = {}
         self._python = python
         self._seat = Seat(folder)
         self.client = Client(self._seat.name, self._find).start()
@@ -42,7 +45,7 @@ class Session:
             return launcher.ensure(self.home, self._python, stop=stop)
         if where := launcher.attach(self.home):
             return where
-        raise errors.Gen3DError("The backend is not running.", "It is started with the first training.")
+        raise errors.Gen3DError("The backend is not running.", "It is started with the first job.")
 
     def close(self) -> None:
         self.client.close()
@@ -141,10 +144,11 @@ def _import(current: Session, row: protocol.JobRow) -> None:
     """By the operator, so that it is one undo step. Waits for object mode and for the end of a rendering."""
     if bpy.app.is_job_running("RENDER") or bpy.context.mode != "OBJECT" or not bpy.context.window_manager.windows:
         return
-    current.to_import.discard(row.request)
+    place = current.to_import.pop(row.request, None)
+    where = {"at": place} if place else {}
     with bpy.context.temp_override(window=bpy.context.window_manager.windows[0]):
         try:
-            bpy.ops.gen3d.import_result("EXEC_DEFAULT", True, folder=str(result_folder(row)), job=row.id)
+            bpy.ops.gen3d.import_result("EXEC_DEFAULT", True, folder=str(result_folder(row)), job=row.id, **where)
         except RuntimeError as fault:  # what the operator reported as an error
             current.error = errors.Gen3DError(str(fault).strip(), "The result stays in the list of jobs.")
 

@@ -11,14 +11,9 @@ original above, the result below), the captured views and, in home/, the backend
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import math
-import os
 import sys
-import time
-import traceback
-from collections.abc import Iterator
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -26,9 +21,11 @@ sys.path[:0] = [str(HERE.parent), str(HERE)]
 
 import bpy  # noqa: E402
 import lighthouse  # noqa: E402
-from compare import compare  # noqa: E402
+import script  # noqa: E402
+import sheet  # noqa: E402
 from mathutils import Vector  # noqa: E402
 from measure import surface_distance  # noqa: E402
+from script import quiet, say  # noqa: E402
 
 from blender_gen3d import api, launcher, materials  # noqa: E402
 
@@ -36,14 +33,10 @@ SIDES = ((3.0, -3.6, 2.3), (-3.9, -2.6, 1.0), (1.8, 4.2, 3.2))  # where the comp
 MIDDLE = (0.0, 0.0, 0.9)
 
 
-def main(options: argparse.Namespace) -> None:
+def main(arguments: list[str]) -> None:
+    options = parsed(arguments)
     out = Path(options.out).absolute()
     out.mkdir(parents=True, exist_ok=True)
-    began = time.monotonic()
-
-    def say(text: str) -> None:
-        print(f"[{time.monotonic() - began:4.0f} s] {text}", flush=True)
-
     say("building a lighthouse")
     bpy.ops.wm.read_homefile(use_empty=True, use_factory_startup=True)
     original = lighthouse.build(options.place, [math.radians(angle) for angle in options.turn], options.scale)
@@ -57,16 +50,8 @@ def main(options: argparse.Namespace) -> None:
         )  # fmt: skip
     say(f"captured in {captured.seconds:.0f} s")
 
-    shown = 0.0
-
-    def progress(row: api.JobRow) -> None:
-        nonlocal shown
-        if row.progress and time.monotonic() - shown > 10.0:
-            shown = time.monotonic()
-            say(f"{row.progress.get('phase')}: {100.0 * row.progress.get('fraction', 0.0):.0f} %")
-
     try:
-        result = api.train(captured.folder, home=out / "home", seconds=options.seconds, on_progress=progress)
+        result = api.train(captured.folder, home=out / "home", seconds=options.seconds, on_progress=script.teller())
     finally:
         launcher.end(out / "home")
     say(f"trained: {json.dumps(json.loads((result / 'result.json').read_text('utf-8')).get('metrics'))}")
@@ -82,7 +67,8 @@ def main(options: argparse.Namespace) -> None:
     with quiet():
         sides = [original.matrix_world @ Vector(side) for side in SIDES]
         middle = original.matrix_world @ Vector(MIDDLE)
-        compare({"original": original, "result": copy}, sides, middle, out / "compare.png")
+        rows = [sheet.Row(label, item, sides, middle) for label, item in (("original", original), ("result", copy))]
+        sheet.draw(rows, out / "compare.png")
     original.hide_set(True)  # they stand in each other: look at the result first
     bpy.ops.wm.save_as_mainfile(filepath=str(out / "result.blend"), compress=True)
     say(f"saved result.blend, result.glb and compare.png in {out}")
@@ -101,30 +87,5 @@ def parsed(arguments: list[str]) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Without what Blender itself prints on standard output: in some versions, hundreds of lines for a picture."""
-    sys.stdout.flush()
-    kept, nowhere = os.dup(1), os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 1)
-    try:
-        yield
-    finally:
-        os.dup2(kept, 1)
-        os.close(kept)
-        os.close(nowhere)
-
-
 if __name__ == "__main__":
-    status = 1
-    try:
-        main(parsed(sys.argv[sys.argv.index("--") + 1 :] if "--" in sys.argv else sys.argv[1:]))
-        status = 0
-    except api.Gen3DError as error:
-        print(f"{error.cause} {error.next_step}", file=sys.stderr)
-        status = 2
-    except Exception:
-        traceback.print_exc()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(status)  # some versions of Blender crash at their end after an export
+    script.run(main)

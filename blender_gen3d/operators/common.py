@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import bpy
 
+from .. import api, importing, pump
 from ..bridge import errors
 from ..preferences import backend_places
 
@@ -17,6 +19,33 @@ def tell(operator: bpy.types.Operator, error: errors.Gen3DError) -> set[str]:
     """Reports cause and next step, and gives what the operator must return."""
     operator.report({"ERROR"}, f"{error.cause} {error.next_step}")
     return {"CANCELLED"}
+
+
+def start_job(
+    operator: bpy.types.Operator, kind: str, wanted: Mapping[str, Any], at: pump.Place | None = None
+) -> set[str]:
+    """Queues the job, which the panel then shows; in background mode, waits for it and imports the result.
+
+    at: where a generated result is to stand.
+    """
+    import_it = bpy.context.scene.gen3d.import_when_done
+    try:
+        if bpy.app.background:
+            folder = api.run(kind, wanted)
+            for note in importing.read_facts(folder).get("notes", []):
+                operator.report({"INFO"}, str(note))
+            if import_it:
+                api.import_result(folder, at=at)
+            return {"FINISHED"}
+        current = pump.connect(*backend_places(), start=True)
+        current.error = None
+        request = current.client.submit(kind, dict(wanted))
+    except errors.Gen3DError as error:
+        return tell(operator, error)
+    if import_it:
+        current.to_import[request] = at
+    operator.report({"INFO"}, f"{operator.bl_label}: queued. The progress is in the sidebar.")
+    return {"FINISHED"}
 
 
 def quietly(work: Callable[[], object]) -> None:

@@ -15,7 +15,7 @@ from .common import tell
 
 
 class GEN3D_OT_import_result(bpy.types.Operator):
-    """Bring the mesh of a finished training into the scene, where its object was captured"""
+    """Bring a finished result into the scene: to where it was captured or, if it was generated, to the 3D cursor"""
 
     bl_idname = "gen3d.import_result"
     bl_label = "Import Result"
@@ -23,6 +23,12 @@ class GEN3D_OT_import_result(bpy.types.Operator):
 
     folder: bpy.props.StringProperty(  # type: ignore[valid-type]
         name="Result folder", description="The folder that holds result.json", subtype="DIR_PATH", options={"SKIP_SAVE"}
+    )
+    at: bpy.props.FloatVectorProperty(  # type: ignore[valid-type]
+        name="At",
+        description="Where a generated result stands; without it, at the 3D cursor",
+        subtype="TRANSLATION",
+        options={"SKIP_SAVE"},
     )
     job: bpy.props.StringProperty(options={"HIDDEN", "SKIP_SAVE"})  # type: ignore[valid-type]
     colours_in_solid: bpy.props.BoolProperty(  # type: ignore[valid-type]
@@ -40,7 +46,8 @@ class GEN3D_OT_import_result(bpy.types.Operator):
 
     def execute(self, _context: bpy.types.Context) -> set[str]:
         try:
-            done = import_result(Path(bpy.path.abspath(self.folder or self.directory)), job=self.job)
+            at = tuple(self.at) if self.properties.is_property_set("at") else None
+            done = import_result(Path(bpy.path.abspath(self.folder or self.directory)), job=self.job, at=at)
         except errors.Gen3DError as error:
             return tell(self, error)
         if self.colours_in_solid:
@@ -48,5 +55,5 @@ class GEN3D_OT_import_result(bpy.types.Operator):
         current = pump.session()
         if self.job and current is not None:
             current.client.imported(self.job)
-        self.report({"INFO"}, f"{done.object.name}: {done.faces} triangles")
+        self.report({"INFO"}, f"{', '.join(item.name for item in done.objects)}: {done.faces} triangles")
         return {"FINISHED"}

@@ -7,11 +7,9 @@ from pathlib import Path
 
 import bpy
 
-from .. import api, pump
 from ..bridge import errors, settings
-from ..preferences import backend_places
 from ..properties import values
-from .common import tell
+from .common import start_job, tell
 
 
 class GEN3D_OT_train(bpy.types.Operator):
@@ -30,24 +28,12 @@ class GEN3D_OT_train(bpy.types.Operator):
 
     def execute(self, context: bpy.types.Context) -> set[str]:
         """Queues the job, which the panel then shows; in background mode, waits for it and imports the result."""
-        chosen = context.scene.gen3d
-        wanted = values(chosen.nerf, settings.NerfSettings)
+        wanted = values(context.scene.gen3d.nerf, settings.NerfSettings)
         try:
             wanted["dataset"] = str(self._dataset(self.dataset or wanted["dataset"]))
-            if bpy.app.background:
-                folder = api.train(**wanted)
-                if chosen.import_when_done:
-                    bpy.ops.gen3d.import_result(folder=str(folder))
-                return {"FINISHED"}
-            current = pump.connect(*backend_places(), start=True)
-            current.error = None
-            request = current.client.submit("nerf", wanted)
         except errors.Gen3DError as error:
             return tell(self, error)
-        if chosen.import_when_done:
-            current.to_import.add(request)
-        self.report({"INFO"}, "The training is queued. Its progress is in the sidebar.")
-        return {"FINISHED"}
+        return start_job(self, "nerf", wanted)
 
     def _dataset(self, named: str) -> Path:
         folder = Path(bpy.path.abspath(named)).absolute() if named else None

@@ -7,6 +7,7 @@ import hashlib
 import json
 import struct
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -117,3 +118,48 @@ def coloured_cube() -> tuple[bytes, NDArray[np.uint8]]:
     """A cube with a colour of its own at every corner."""
     srgb = np.random.default_rng(0).integers(0, 256, (8, 3)).astype(np.uint8)
     return glb(CORNERS, CUBE, srgb=srgb), srgb
+
+
+def ply(positions: NDArray[np.float32], srgb: NDArray[np.uint8]) -> bytes:
+    """A coloured cloud as binary PLY."""
+    columns = [f"property float {axis}" for axis in "xyz"] + [
+        f"property uchar {name}" for name in ("red", "green", "blue")
+    ]
+    head = ["ply", "format binary_little_endian 1.0", "comment by hand", f"element vertex {len(positions)}", *columns]
+    head += ["element face 0", "property list uchar int vertex_indices", "end_header", ""]
+    rows = (struct.pack("<3f3B", *place, *colour) for place, colour in zip(positions, srgb, strict=True))
+    return "\n".join(head).encode() + b"".join(rows)
+
+
+def generated(folder: Path, sides: Sequence[Sequence[float]], points: int = 0, **facts: Any) -> Path:
+    """A finished result of the kind "generate": for each of ``sides`` (metres) a block of that size, its corners in
+    colours of their own, out of the middle of its box; with ``points``, as many of its own surface for each."""
+    folder.mkdir()
+    srgb = np.arange(24, dtype=np.uint8).reshape(8, 3) * 10
+    objects: list[dict[str, Any]] = []
+    for number, side in enumerate(sides):
+        size = np.array(side, np.float64)
+        scale, ending = size.max(), f"_{number + 1}" if number else ""
+        matrix = np.diag([scale, scale, scale, 1.0])
+        matrix[:3, 3] = -scale * np.array([0.1, -0.2, 0.3 - size[2] / scale / 2.0])
+        corners = (CORNERS * (size / scale) + (0.1, -0.2, 0.3)).astype(np.float32)
+        files = {"mesh": f"mesh{ending}.glb"}
+        (folder / files["mesh"]).write_bytes(glb(corners, CUBE, srgb=srgb, box_to_world=matrix))
+        if points:
+            files["points"] = f"points{ending}.ply"
+            cloud = np.random.default_rng(number).uniform(-0.5, 0.5, (points, 3)) * size + (0.0, 0.0, size[2] / 2.0)
+            shades = np.random.default_rng(number).integers(0, 256, (points, 3)).astype(np.uint8)
+            (folder / files["points"]).write_bytes(ply(cloud.astype(np.float32), shades))
+        objects.append({"seed": 5 + number, "files": files, "box_to_world": matrix.tolist()})
+    sums = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.iterdir()}
+    told = {
+        "format": 1,
+        "kind": "generate",
+        "settings": {"prompt": "a red block", "seed": 5},
+        "seed": 5,
+        "sha256": sums,
+    }
+    told |= {"prior": "embedded", "objects": objects, "files": objects[0]["files"], "notes": ["Made with the prior."]}
+    told |= {"box_to_world": objects[0]["box_to_world"], "version": "0.1.0"}
+    (folder / "result.json").write_text(json.dumps(told | facts))
+    return folder

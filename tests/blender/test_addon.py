@@ -57,7 +57,7 @@ def test_switching_off_leaves_nothing_fifty_times(tmp_path: Path) -> None:
     on = _traces()
     assert on["scene"]
     assert on["windows"]
-    assert len(on["operators"]) == 5
+    assert len(on["operators"]) == 6
     _off()
     off = _traces()
     try:
@@ -76,10 +76,14 @@ def test_switching_off_leaves_nothing_fifty_times(tmp_path: Path) -> None:
     assert _traces() == on
 
 
-@pytest.mark.parametrize("path", ["capture", "nerf"])
+@pytest.mark.parametrize("path", ["generate", "capture", "nerf"])
 def test_properties_are_the_settings(path: str) -> None:
     """Same names, defaults and limits, and an explanation for each."""
-    cls = {"capture": capture_settings.CaptureSettings, "nerf": bridge.settings.NerfSettings}[path]
+    cls = {
+        "generate": bridge.settings.GenerateSettings,
+        "capture": capture_settings.CaptureSettings,
+        "nerf": bridge.settings.NerfSettings,
+    }[path]
     group = getattr(bpy.context.scene.gen3d, path)
     _compare(group, cls)
     values = properties.values(group, cls) | ({"dataset": "/x"} if path == "nerf" else {})
@@ -181,7 +185,7 @@ def test_results_are_wanted_only_by_the_file_that_asked(tmp_path: Path) -> None:
         row = bridge.protocol.JobRow("job", session.client.name, "asked", state="done", seq=1)
         session.client._take(row)
         assert pump.ready(session) == []
-        session.to_import.add("asked")
+        session.to_import["asked"] = None
         assert pump.ready(session) == [row]
         bpy.ops.wm.read_homefile(use_empty=True, use_factory_startup=True)
         assert pump.ready(session) == []

@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A picture of two objects that stand in the same place: one above, the other below, from the same sides."""
+"""A contact sheet: a row of pictures for each object, which is seen alone, from several sides."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import bpy
@@ -14,40 +16,60 @@ from numpy.typing import NDArray
 from blender_gen3d.camera_model import look_at
 from blender_gen3d.picture_files import write_png
 
+LENS = 54.0  # millimetres, on a square sensor of 36
+HALF = 18.0 / LENS  # half of what is seen, one unit away
 
-def compare(
-    objects: dict[str, bpy.types.Object], sides: Sequence[Vector], middle: Vector, path: Path, size: int = 400
-) -> None:
-    """Renders each object alone, a row for each with its label, seen from every one of ``sides`` (world points)."""
+
+@dataclass(frozen=True)
+class Row:
+    """An object, its label, and from where (``eyes``) to where (``target``) it is looked at, in world coordinates."""
+
+    label: str
+    object: bpy.types.Object
+    eyes: Sequence[Vector]
+    target: Vector
+
+
+def all_round(label: str, item: bpy.types.Object, ways: Sequence[Sequence[float]]) -> Row:
+    """The object filling the pictures, seen from where the ways lead to."""
+    corners = [item.matrix_world @ Vector(corner) for corner in item.bound_box]
+    middle = sum(corners, Vector()) / 8.0
+    radius = max((corner - middle).length for corner in corners)
+    distance = 0.95 * radius / math.sin(math.atan(HALF))  # the corners of the box are seldom filled
+    return Row(label, item, [middle + distance * Vector(way).normalized() for way in ways], middle)
+
+
+def draw(rows: Sequence[Row], path: Path, size: int = 400) -> None:
+    """Renders the sheet: pictures of ``size`` x ``size`` pixels, PNG."""
     scene = bpy.context.scene
     scene.render.engine = "CYCLES"
     scene.cycles.samples, scene.cycles.use_denoising = 32, True
     scene.view_settings.view_transform = "Standard"
     scene.render.resolution_x = scene.render.resolution_y = size
     camera = bpy.data.objects.new("Camera", bpy.data.cameras.new("Camera"))
-    camera.data.lens = 62.0
+    camera.data.lens = LENS
     scene.collection.objects.link(camera)
     scene.camera = camera
     label = _label(camera)
     part = path.with_name("part.png")
     scene.render.filepath = str(part)
-    rows = []
-    for words, shown in objects.items():
-        for item in objects.values():
-            item.hide_render = item != shown
-        label.data.body = words
-        row = []
-        for number, side in enumerate(sides):
-            camera.matrix_world = Matrix(look_at(side, middle).tolist())
+    pictures = []
+    for row in rows:
+        for other in rows:
+            other.object.hide_render = other is not row
+        label.data.body = row.label
+        for number, eye in enumerate(row.eyes):
+            camera.matrix_world = Matrix(look_at(eye, row.target).tolist())
             label.hide_render = number > 0
             bpy.ops.render.render(write_still=True)
-            row.append(_picture(part))
-        rows.append(np.concatenate(row, axis=1))
-    write_png(path, np.concatenate(rows, axis=0))
+            pictures.append(_picture(part))
+    count = len(rows[0].eyes)
+    lines = [np.concatenate(pictures[i : i + count], axis=1) for i in range(0, len(pictures), count)]
+    write_png(path, np.concatenate(lines, axis=0))
     part.unlink()
     bpy.data.objects.remove(label)
-    for item in objects.values():
-        item.hide_render = False
+    for row in rows:
+        row.object.hide_render = False
 
 
 def _label(camera: bpy.types.Object) -> bpy.types.Object:
@@ -59,9 +81,10 @@ def _label(camera: bpy.types.Object) -> bpy.types.Object:
         material.use_nodes = True
     material.node_tree.nodes["Principled BSDF"].inputs["Base Color"].default_value = (0.0, 0.0, 0.0, 1.0)
     label.data.materials.append(material)
-    label.data.size = 0.022
+    away = 2.0 * camera.data.clip_start  # nearer than anything that is looked at
+    label.data.size = 0.13 * HALF * away
     label.parent = camera
-    label.location = (-0.138, 0.118, -0.5)
+    label.location = (-0.95 * HALF * away, 0.84 * HALF * away, -away)
     label.visible_shadow = False
     bpy.context.scene.collection.objects.link(label)
     return label
