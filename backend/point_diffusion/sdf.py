@@ -149,12 +149,12 @@ def distance_to(model: CrossAttentionPointCloudSDFModel, points: Tensor, half: t
     """
 
     halved = torch.autocast(points.device.type, half, enabled=half is not None)
-    with torch.no_grad(), halved:
+    with torch.no_grad():
         memory = model.encode(points.T[None])
 
     def distance(places: Tensor) -> Tensor:
         found = torch.empty(len(places), device=places.device)
-        with torch.no_grad(), halved:
+        with torch.no_grad():
             for start in range(0, len(places), QUERIES):
                 found[start : start + QUERIES] = model.decode(places[start : start + QUERIES].T[None], memory)[0]
         return found

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,50 +23,15 @@ from backend.guidance.text_to_image import TextToImage
 from backend.guidance.word_grid import WordGrid
 from backend.pipelines import point_e, point_e_priors
 from backend.pipelines.point_e_job import Job
-from backend.pipelines.progress import Progress, Snapshot
+from backend.pipelines.progress import Progress
 from backend.point_diffusion import karras, sdf
-from backend.point_diffusion.stages import CONFIGS, Stage, published
-from backend.priors import embedded
-from backend.settings import GenerateSettings
+from backend.point_diffusion.stages import Stage, published
 from tests.guidance import tiny
 
 from . import tiny_point_e
-from .runs import finish
+from .tiny_point_e import QUICK, STEPS, make, picture
 
-STEPS = 10
-QUICK = GenerateSettings(prompt="red cat", device="cpu", resolution=32, steps=STEPS, save_points=True)
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_point_e.write_folder(tmp_path_factory.mktemp("prior") / "point")
-
-
-@pytest.fixture(autouse=True)
-def small_priors(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing is installed, and the embedded prior is a small one."""
-    monkeypatch.setenv("GEN3D_HOME", str(tmp_path / "home"))
-    monkeypatch.setenv("HF_HOME", str(tmp_path / "hub"))
-    monkeypatch.setattr(embedded, "POINT", folder)
-    monkeypatch.setattr(embedded, "SDF", folder.parent / "none")
-
-
-@pytest.fixture
-def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    tiny_point_e.publish(tmp_path / "weights", monkeypatch)
-
-
-def picture(path: Path, size: tuple[int, int] = (40, 30), mode: str = "RGB") -> Path:
-    values = np.random.default_rng(0).integers(0, 255, (size[1], size[0], 4), np.uint8)
-    Image.fromarray(values, "RGBA").convert(mode).save(path)
-    return path
-
-
-def make(
-    settings: GenerateSettings, out: Path, resume: Snapshot | None = None
-) -> tuple[list[Progress], dict[str, Any]]:
-    out.mkdir()
-    return finish(point_e.generate(settings, out, resume))
+pytestmark = pytest.mark.usefixtures("small_priors")
 
 
 # ------------------------------------------------------------------------------------------------------ the whole way
@@ -138,9 +102,9 @@ def test_a_job_goes_on_where_it_was(tmp_path: Path) -> None:
                 assert (tmp_path / str(index) / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
 
-def test_a_snapshot_of_another_prior_is_refused(folder: Path, tmp_path: Path) -> None:
+def test_a_snapshot_of_another_prior_is_refused(prior_folder: Path, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
-    pipeline = point_e.generate(replace(QUICK, weights=str(folder)), tmp_path / "out")
+    pipeline = point_e.generate(replace(QUICK, weights=str(prior_folder)), tmp_path / "out")
     snapshot = next(progress for progress in pipeline if progress.snapshot).snapshot
     assert snapshot is not None
     taken = snapshot()
@@ -191,8 +155,8 @@ def assert_made_of(
         assert float((found - other).abs().max()) > 0.1
 
 
-def test_a_folder_reads_the_prompt_as_it_is(folder: Path, tmp_path: Path) -> None:
-    folder, config = shutil.copytree(folder, tmp_path / "own"), tiny_point_e.FOLDER
+def test_a_folder_reads_the_prompt_as_it_is(prior_folder: Path, tmp_path: Path) -> None:
+    folder, config = shutil.copytree(prior_folder, tmp_path / "own"), tiny_point_e.FOLDER
     words = WordGrid(folder / "text_encoder", folder / "tokenizer", config["cond_tokens"])
     grid = words.encode("red cat")
     assert grid.shape == (1, config["feature_dim"], config["cond_tokens"])
@@ -295,107 +259,3 @@ def test_the_surface_is_that_of_the_model(tmp_path: Path) -> None:
     assert is_watertight(mesh) and volume(mesh) > 0
     known = {tuple(row) for row in np.round(vertices, 5).tolist()}
     assert {tuple(row) for row in np.round(mesh.vertices, 5).tolist()} <= known
-
-
-# ----------------------------------------------------------------------------------------------- words and refusals
-
-
-def test_unknown_words_are_told_with_what_is_near(tmp_path: Path) -> None:
-    _, summary = make(replace(QUICK, prompt="a crimson chair with a hovercraft"), tmp_path / "out")
-    (note,) = [note for note in summary["notes"] if "does not know" in note]
-    assert "'hovercraft'" in note and "chair" in note and "gen3d models install point-e" in note
-    _, plain = make(replace(QUICK, prompt="a red chair"), tmp_path / "plain")
-    assert plain["notes"] == ["Made with the embedded prior."]
-    _, vague = make(replace(QUICK, prompt="red"), tmp_path / "vague")
-    assert any("name no thing" in note for note in vague["notes"])
-
-
-def test_what_is_too_long_to_be_read_is_told(folder: Path, tmp_path: Path) -> None:
-    own = shutil.copytree(folder, tmp_path / "own")
-    _, summary = make(replace(QUICK, prompt="red cat " * 20 + "end", weights=str(own)), tmp_path / "out")
-    (note,) = summary["notes"]
-    assert "too long" in note and "red cat" in note
-
-
-def damaged(path: Path) -> str:
-    data = picture(path).read_bytes()
-    path.write_bytes(data[: len(data) // 2])
-    return str(path)
-
-
-def text(path: Path) -> str:
-    path.write_text("no picture")
-    return str(path)
-
-
-@pytest.mark.parametrize(
-    ("changes", "words", "field"),
-    [
-        ({"prompt": ""}, "There is no prompt.", "prompt"),
-        ({"prompt": " \n\t "}, "There is no prompt.", "prompt"),
-        ({"prompt": "xqzt wqrk"}, "knows none of the words", "prompt"),
-        ({"image": lambda folder: str(folder / "missing.png")}, "There is no file", "image"),
-        ({"image": str}, "no picture that can be read", "image"),
-        ({"image": lambda folder: text(folder / "a.png")}, "no picture that can be read", "image"),
-        ({"image": lambda folder: damaged(folder / "a.png")}, "no picture that can be read", "image"),
-        ({"image": lambda folder: str(picture(folder / "a.png"))}, "looks at words, not at pictures", "image"),
-        ({"text_to_image": "some/thing"}, "looks at words, not at pictures", "text_to_image"),
-        ({"weights": "base40M"}, "base40M are not installed", "weights"),
-        ({"weights": "no such"}, "There are no weights 'no such'", "weights"),
-        ({"weights": str}, "config.json is missing", "weights"),
-    ],
-)
-def test_what_cannot_be_made_is_said_and_leaves_nothing(
-    tmp_path: Path, changes: dict[str, Any], words: str, field: str
-) -> None:
-    given = {name: value(tmp_path) if callable(value) else value for name, value in changes.items()}
-    with pytest.raises(Gen3DError, match=words) as error:
-        make(replace(QUICK, **{"prompt": "a red chair", **given}), tmp_path / "out")
-    assert error.value.field == field
-    assert not list((tmp_path / "out").iterdir())
-
-
-@pytest.mark.usefixtures("installed")
-@pytest.mark.parametrize(
-    ("changes", "words"),
-    [
-        ({"weights": "base40M"}, "base40M looks at pictures, not at words"),
-        ({"weights": "base40M-textvec", "image": "picture"}, "base40M-textvec looks at words, not at pictures"),
-        ({"weights": "base40M", "text_to_image": "nobody/nothing"}, "nobody/nothing are not installed"),
-        ({"weights": "base40M", "image": "picture", "remove_background": True}, "rembg, which is not installed"),
-    ],
-)
-def test_what_does_not_fit_is_said(tmp_path: Path, changes: dict[str, Any], words: str) -> None:
-    if "image" in changes:
-        changes = {**changes, "image": str(picture(tmp_path / "view.png"))}
-    with pytest.raises(Gen3DError, match=words):
-        make(replace(QUICK, **changes), tmp_path / "out")
-
-
-@pytest.mark.parametrize(
-    "part", ["config.json", "model.safetensors", "text_encoder/model.safetensors", "text_encoder/config.json"]
-)
-@pytest.mark.parametrize("how", ["missing", "cut"])
-def test_a_damaged_prior_is_said(folder: Path, tmp_path: Path, part: str, how: str) -> None:
-    copy = tmp_path / "copy"
-    shutil.copytree(folder, copy)
-    data = (copy / part).read_bytes()
-    (copy / part).unlink()
-    if how == "cut":
-        (copy / part).write_bytes(data[: len(data) // 2])
-    with pytest.raises(Gen3DError) as error:
-        make(replace(QUICK, weights=str(copy)), tmp_path / "out")
-    assert error.value.field == "weights" and not list((tmp_path / "out").iterdir())
-
-
-def test_a_flat_or_single_thing_can_stand() -> None:
-    flat = np.array([[0.1, 0.2, -0.3], [0.1, 0.2, -0.3]], np.float32)
-    assert np.isfinite(point_e.standing(flat, 1.0)).all()
-
-
-@pytest.fixture(scope="module", autouse=True)
-def published_sizes_come_back() -> Iterator[None]:
-    """The published configurations are as they were."""
-    before = {name: dict(config) for name, config in CONFIGS.items()}
-    yield
-    assert before == CONFIGS

@@ -7,17 +7,26 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import save_file
 from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel
 
 from backend import models
+from backend.pipelines import point_e
+from backend.pipelines.progress import Progress, Snapshot
 from backend.point_diffusion import sdf, stages, transformer
+from backend.settings import GenerateSettings
 from tests.guidance import tiny
 from tests.point_diffusion.golden import random_weights
 
+from .runs import finish
+
+STEPS = 10
+QUICK = GenerateSettings(prompt="red cat", device="cpu", resolution=32, steps=STEPS, save_points=True)
 SMALL = {"width": 24, "layers": 1, "heads": 2}
 GRID = {"feature_dim": tiny.FEATURES, "cond_tokens": (tiny.SIZE // tiny.PATCH) ** 2}
 POINTS, MORE = 160, 64
@@ -86,3 +95,16 @@ def keep(name: str, model: nn.Module, folder: Path) -> None:
     path = folder / f"{name}.pt"
     torch.save(model.state_dict(), path)
     models.use(name, path)
+
+
+def picture(path: Path, size: tuple[int, int] = (40, 30), mode: str = "RGB") -> Path:
+    values = np.random.default_rng(0).integers(0, 255, (size[1], size[0], 4), np.uint8)
+    Image.fromarray(values, "RGBA").convert(mode).save(path)
+    return path
+
+
+def make(
+    settings: GenerateSettings, out: Path, resume: Snapshot | None = None
+) -> tuple[list[Progress], dict[str, Any]]:
+    out.mkdir()
+    return finish(point_e.generate(settings, out, resume))
