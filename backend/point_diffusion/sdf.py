@@ -142,13 +142,8 @@ class CrossAttention(nn.Module):
 # ----------------------------------------------------------------------------------------------------- the surface
 
 
-def distance_to(model: CrossAttentionPointCloudSDFModel, points: Tensor, half: torch.dtype | None = None) -> Distance:
-    """The distance to the surface of one cloud [K, 3], as a function that may be asked on the cloud's device.
-
-    half: a type for what a GPU may compute less exactly.
-    """
-
-    halved = torch.autocast(points.device.type, half, enabled=half is not None)
+def distance_to(model: CrossAttentionPointCloudSDFModel, points: Tensor) -> Distance:
+    """The distance to the surface of one cloud [K, 3], as a function that may be asked on the cloud's device."""
     with torch.no_grad():
         memory = model.encode(points.T[None])
 
