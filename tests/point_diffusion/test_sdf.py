@@ -41,7 +41,8 @@ def ball(radius: float, centre: tuple[float, float, float] = (0.0, 0.0, 0.0)) ->
 def box(half: tuple[float, float, float], centre: tuple[float, float, float] = (0.0, 0.0, 0.0)) -> sdf.Distance:
     def distance(places: Tensor) -> Tensor:
         away = (places - torch.tensor(centre)).abs() - torch.tensor(half)
-        return torch.linalg.vector_norm(away.clamp(min=0), dim=1) + away.amax(1).clamp(max=0)
+        outside: Tensor = torch.linalg.vector_norm(away.clamp(min=0), dim=1)
+        return outside + away.amax(1).clamp(max=0)
 
     return distance
 
