@@ -35,13 +35,13 @@ def build(location: Sequence[float], rotation: Sequence[float], scale: float) ->
     return lighthouse
 
 
-def light() -> None:
-    """An overcast sky with a large soft sun."""
+def light(sky: Color = (0.80, 0.90, 1.0)) -> None:
+    """An overcast sky of this colour with a large soft sun."""
     world = bpy.data.worlds.new("Sky")
     if not world.node_tree:
         world.use_nodes = True
     background = world.node_tree.nodes["Background"]
-    background.inputs["Color"].default_value = (0.80, 0.90, 1.0, 1.0)
+    background.inputs["Color"].default_value = (*sky, 1.0)
     background.inputs["Strength"].default_value = 0.75
     bpy.context.scene.world = world
     sun = bpy.data.objects.new("Sun", bpy.data.lights.new("Sun", "SUN"))

@@ -35,7 +35,7 @@ def all_round(label: str, item: bpy.types.Object, ways: Sequence[Sequence[float]
     corners = [item.matrix_world @ Vector(corner) for corner in item.bound_box]
     middle = sum(corners, Vector()) / 8.0
     radius = max((corner - middle).length for corner in corners)
-    distance = 0.95 * radius / math.sin(math.atan(HALF))  # the corners of the box are seldom filled
+    distance = 1.05 * radius / math.sin(math.atan(HALF))
     return Row(label, item, [middle + distance * Vector(way).normalized() for way in ways], middle)
 
 

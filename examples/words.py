@@ -54,9 +54,9 @@ def main(arguments: list[str]) -> None:
         item.select_set(True)
     materials.show_colours("vertex")
     bpy.context.view_layer.update()
-    bpy.ops.export_scene.gltf(filepath=str(out / "words.glb"), use_selection=True)
-    lighthouse.light()
+    lighthouse.light(sky=(0.94, 0.96, 1.0))
     with quiet():
+        bpy.ops.export_scene.gltf(filepath=str(out / "words.glb"), use_selection=True)
         sheet.draw([sheet.all_round(item.name, item, WAYS) for item in made], out / "words.png")
     bpy.ops.wm.save_as_mainfile(filepath=str(out / "words.blend"), compress=True)
     say(f"saved words.blend, words.glb and words.png in {out}")
