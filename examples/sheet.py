@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from blender_gen3d.camera_model import look_at
 from blender_gen3d.picture_files import write_png
 
-LENS = 54.0  # millimetres, on a square sensor of 36
+LENS = 52.0  # millimetres, on a square sensor of 36
 HALF = 18.0 / LENS  # half of what is seen, one unit away
 
 
