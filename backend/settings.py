@@ -127,6 +127,7 @@ class GenerateSettings:
     steps: int = option(0, low=0, high=1024, help="sampling steps of each stage; 0 takes the model's own")
     points: int = option(0, low=0, high=8192, help="points of the first stage; 0 takes the model's own")
     resolution: int = option(128, low=32, high=256, help="samples of the surface's grid along each side")
+    faces: int = option(50_000, low=0, high=5_000_000, help="target number of triangles; 0 keeps all")
     size: float = option(
         0.0, low=0.0, high=1e4, help="largest side of the result in metres; 0 takes what is usual for such a thing"
     )

@@ -16,6 +16,7 @@ NEIGHBOUR = 4  # the spacing of points is the distance to the so-manieth nearest
 BALL = 2.2  # radius of the ball, in spacings
 STRAY = 3.0  # points farther from their neighbours than so many spacings are left out
 SMOOTH = 1.0  # cells
+AROUND = 9  # points that agree on a colour
 
 
 def without_strays(points: NDArray[np.float32]) -> NDArray[np.bool_]:
@@ -40,6 +41,19 @@ def enclosure(points: NDArray[np.float32], size: int, side: float) -> NDArray[np
     centres = regions == regions[0, 0, 0]
     reached = ndimage.distance_transform_edt(~centres)[margin:-margin, margin:-margin, margin:-margin] * cell
     return np.asarray(ndimage.gaussian_filter(radius - reached, SMOOTH), np.float32)
+
+
+def usual_colours(
+    points: NDArray[np.float32], colours: NDArray[np.uint8], places: NDArray[np.float32]
+) -> NDArray[np.uint8]:
+    """Of the points around each place [N, 3], the colour [N, 3] that differs least from those of the others.
+
+    A stray colour has no say, and borders stay sharp: nothing is mixed.
+    """
+    around = cKDTree(points).query(places, k=min(AROUND, len(points)))[1].reshape(len(places), -1)
+    found = colours[around].astype(np.int32)
+    differences = np.abs(found[:, :, None] - found[:, None]).sum((2, 3))
+    return colours[around[np.arange(len(places)), differences.argmin(1)]]
 
 
 def _spacing(points: NDArray[np.float32]) -> NDArray[np.float64]:

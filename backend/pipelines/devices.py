@@ -20,3 +20,12 @@ def choose_device(name: str) -> torch.device:
             field="device",
         )
     return torch.device(name)
+
+
+def half_precision(device: torch.device, trained_so: bool = False) -> torch.dtype | None:
+    """What a sampler may compute less exactly in, or None: half floats on CUDA; on CPUs that multiply bfloat16, that,
+    for models that were ``trained_so``."""
+    if device.type == "cuda":
+        return torch.float16
+    fast = device.type == "cpu" and bool(torch.cpu.get_capabilities().get("avx512_bf16"))
+    return torch.bfloat16 if fast and trained_so else None

@@ -7,8 +7,8 @@
     sample    what was seen -> 1024 points (§4.3) -> 4096 points (§4.4)
     mesh      points -> signed distances on a grid -> marching cubes, coloured by the nearest points (§4.5)
 
-What the models are stands in ``point_diffusion``, which of them are taken in ``point_e_priors``, and how far a job is in
-``point_e_job``. The embedded prior goes the same way in fewer steps: words -> 1024 points -> mesh.
+What the models are stands in ``point_diffusion``, which of them are taken in ``point_e_priors``, and how far a job is
+in ``point_e_job``. The embedded prior goes a shorter way: words -> 1024 points -> 4096 by the same model -> mesh.
 """
 
 from __future__ import annotations
@@ -35,12 +35,13 @@ from ..guidance.clip import Clip
 from ..guidance.word_grid import WordGrid
 from ..point_diffusion import karras, sdf
 from ..point_diffusion.diffusion import as_points
-from ..point_diffusion.karras import PointModel
+from ..point_diffusion.karras import PointModel, State
+from ..point_diffusion.stages import Stage
 from ..priors import embedded
 from ..rendering import point_picture
 from ..settings import GenerateSettings
 from . import point_e_priors
-from .devices import choose_device
+from .devices import choose_device, half_precision
 from .point_e_job import Job
 from .progress import Pipeline, Progress, Snapshot
 
@@ -193,7 +194,9 @@ def sample(job: Job) -> Generator[Progress, None, None]:
         if job.stage not in models:
             models[job.stage] = job.prior.load_stage(job.stage, job.device)
         noise = karras.drawn(job.generators)
-        if job.state is None:
+        if job.state is None and stage.copies and job.points is not None:
+            job.state = again(stage, sampling, noise, job.points)
+        elif job.state is None:
             points = job.settings.points if job.stage == 0 and job.settings.points else stage.points
             job.state = karras.start(sampling, noise, (len(job.generators), stage.config["input_channels"], points))
         steps = karras.sample(
@@ -202,20 +205,34 @@ def sample(job: Job) -> Generator[Progress, None, None]:
             sampling,
             job.state,
             noise,
-            _for_each(job.seen.get(stage.embeds), len(job.generators)),
-            job.points,
-            torch.float16 if job.device.type == "cuda" else None,
+            _for_each(job.seen.get(stage.embeds), len(job.state.x)),
+            None if stage.copies else job.points,
+            half_precision(job.device, trained_so=job.prior.sees == "words"),
         )
         for job.state in steps:
             if not bool(torch.isfinite(job.state.x).all()):
                 raise FloatingPointError("the points are no longer numbers")
             yield told()
-        found = stage.diffusion.unscale(job.state.clean)
+        found = stage.diffusion.unscale(_side_by_side(job.state.clean, len(job.generators)))
         job.points = found if job.points is None else torch.cat([job.points, found], 2)
         job.stage, job.state = job.stage + 1, None
         if job.stage == len(job.prior.stages):
             job.clouds += list(job.points)
             job.generators, job.points, job.stage = [], None, 0
+
+
+def again(stage: Stage, sampling: karras.Sampling, noise: karras.Noise, points: Tensor) -> State:
+    """Copies of finished points [B, 6, K], noised: [B * copies, 6, K]."""
+    count, channels, size = points.shape
+    added = noise((count, channels, stage.copies * size)).view(count, channels, stage.copies, size).transpose(1, 2)
+    clean = stage.diffusion.scale(points.cpu().double())[:, None].expand(count, stage.copies, channels, size)
+    return State(0, (clean + sampling.sigma_max * added).flatten(0, 1), clean.flatten(0, 1))
+
+
+def _side_by_side(clouds: Tensor, count: int) -> Tensor:
+    """[B * copies, 6, K] -> [B, 6, copies * K]."""
+    side_by_side: Tensor = clouds.view(count, -1, *clouds.shape[1:]).transpose(1, 2).flatten(2)
+    return side_by_side
 
 
 def _for_each(embedding: Tensor | None, count: int) -> Tensor | None:
@@ -252,7 +269,8 @@ def _teller(job: Job) -> Callable[[], Progress]:
 def _picture(job: Job) -> NDArray[np.uint8]:
     """The first cloud of those being drawn, as it is expected to become."""
     assert job.state is not None
-    cloud = job.prior.stages[job.stage].diffusion.unscale(job.state.clean)
+    clean = _side_by_side(job.state.clean, len(job.generators))
+    cloud = job.prior.stages[job.stage].diffusion.unscale(clean)
     if job.points is not None:
         cloud = torch.cat([job.points, cloud], 2)
     return point_picture.draw(*as_points(cloud[0]))
@@ -268,7 +286,7 @@ def mesh(job: Job, out: Path) -> Generator[Progress, None, list[dict[str, Any]]]
     objects = []
     for index, cloud in enumerate(job.clouds):
         points, colours = as_points(cloud)
-        making = surface(points, colours, model, job.settings.resolution, job.device)
+        making = surface(points, colours, model, job.settings.resolution, job.settings.faces, job.device)
         while True:
             try:
                 share = (index + next(making)) / count
@@ -301,11 +319,13 @@ def surface(
     colours: NDArray[np.uint8],
     model: sdf.CrossAttentionPointCloudSDFModel | None,
     resolution: int,
+    faces: int,
     device: torch.device,
 ) -> Generator[float, None, Mesh]:
-    """A closed mesh around points [K, 3], each vertex in the colour of its nearest point. Yields the share done.
+    """A closed mesh of about ``faces`` triangles around points [K, 3]. Yields the share done.
 
-    Without a model, a ball is rolled around the points. Raises Gen3DError where there is no surface.
+    As published, each vertex has the colour of its nearest point. Without a model, a ball is rolled around the points,
+    and those around a vertex agree on its colour. Raises Gen3DError where there is no surface.
     """
     kept = enclosure.without_strays(points)
     points, colours = points[kept], colours[kept]
@@ -316,11 +336,14 @@ def surface(
         distance = sdf.distance_to(model, torch.from_numpy(points).to(device))
         values = yield from sdf.traced_field(distance, device, resolution)
     made = cleanup.remove_floaters(cleanup.remove_inside(Mesh(*sdf.solid(values))), FLOATERS)
+    made = cleanup.decimate(made, faces)
+    if model is None:
+        return replace(made, colors=enclosure.usual_colours(points, colours, made.vertices))
     return replace(made, colors=colours[sdf.nearest(points, made.vertices)])
 
 
 def standing(vertices: NDArray[np.float32], metres: float) -> NDArray[np.float64]:
-    """The similarity [4, 4] that sets vertices [V, 3] on the ground at the origin, their largest side ``metres`` long."""
+    """The similarity [4, 4] that sets vertices [V, 3] on the ground at the origin, the largest side ``metres`` long."""
     low, high = vertices.min(0).astype(np.float64), vertices.max(0).astype(np.float64)
     scale = metres / max(float((high - low).max()), FLATTEST)
     matrix = np.diag([scale, scale, scale, 1.0])

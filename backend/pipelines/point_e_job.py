@@ -43,9 +43,9 @@ class Job:
         found = []
         for stage in self.prior.stages:
             sampling = stage.sampling
-            if self.settings.steps:
+            if self.settings.steps and not stage.copies:
                 sampling = replace(sampling, karras_steps=self.settings.steps)
-            if self.settings.guidance and stage.embeds in self.seen:
+            if self.settings.guidance and stage.embeds in self.seen and not stage.copies:
                 sampling = replace(sampling, guidance_scale=self.settings.guidance)
             found.append(sampling)
         return found

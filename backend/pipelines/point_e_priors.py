@@ -120,10 +120,9 @@ def _embedded() -> Prior:
 
 def _folder(name: str, folder: Path) -> Prior:
     config = _config(folder)
-    sampling = Sampling.of(config.get("sampling", {}))
     try:
-        stage = Stage(config, int(config.get("n_ctx", 1024)), sampling)
-        usable = stage.embeds == "grid"
+        stages = _stages(config)
+        usable = stages[0].embeds == "grid"
     except (KeyError, TypeError, ValueError):
         usable = False
     if not usable:
@@ -134,7 +133,17 @@ def _folder(name: str, folder: Path) -> Prior:
         )
     found = embedded.SDF / "config.json"
     distance = (_config(embedded.SDF), embedded.SDF / "model.safetensors") if found.exists() else None
-    return Prior(name, (stage,), (folder / "model.safetensors",), "words", distance, folder)
+    return Prior(name, stages, (folder / "model.safetensors",) * len(stages), "words", distance, folder)
+
+
+def _stages(config: Mapping[str, Any]) -> tuple[Stage, ...]:
+    points = int(config.get("n_ctx", 1024))
+    first = Stage(config, points, Sampling.of(config.get("sampling", {})))
+    more = config.get("more_points")
+    if not more:
+        return (first,)
+    copies = int(more["copies"])
+    return first, Stage(config, copies * points, Sampling.of(more), copies)
 
 
 def _config(folder: Path) -> dict[str, Any]:

@@ -55,11 +55,16 @@ SDF: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Stage:
-    """A model that adds ``points`` to those of the stages before."""
+    """A model that adds ``points`` to those of the stages before.
+
+    copies: where it is not 0, the points are so many copies of those before, each noised up to sigma_max and cleaned
+    anew as a cloud of its own (Meng et al., "SDEdit", 2022): more points of one thing from the model that made it.
+    """
 
     config: Mapping[str, Any]
     points: int
     sampling: Sampling
+    copies: int = 0
 
     @property
     def embeds(self) -> transformer.Embeds:

@@ -15,6 +15,7 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 FILE = Path(__file__).with_name("lexicon.json")
 LIKELY, OFFERED = 0.48, 3
@@ -45,7 +46,7 @@ def make(model_folder: Path) -> None:
     model = AutoModel.from_pretrained(model_folder).eval()
 
     @torch.inference_mode()
-    def vectors(words: list[str]) -> np.ndarray:  # type: ignore[type-arg]
+    def vectors(words: list[str]) -> NDArray[np.float32]:
         rows = []
         for begin in range(0, len(words), 256):
             batch = tokenizer(words[begin : begin + 256], padding=True, return_tensors="pt")

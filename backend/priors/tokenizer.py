@@ -29,13 +29,13 @@ def make(words: set[str], folder: Path = FOLDER) -> None:
     from transformers import CLIPTokenizer
 
     learner = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
-    learner.pre_tokenizer = pre_tokenizers.WhitespaceSplit()  # type: ignore[attr-defined]
+    learner.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
     trainer = trainers.BpeTrainer(
         vocab_size=8192, min_frequency=1, end_of_word_suffix="</w>", initial_alphabet=letters, show_progress=False
     )
     learner.train_from_iterator(sorted(words), trainer)
-    merges = [tuple(pair) for pair in json.loads(learner.to_str())["model"]["merges"]]
+    merges: Any = [tuple(pair) for pair in json.loads(learner.to_str())["model"]["merges"]]
     pieces = [*letters, *(f"{letter}</w>" for letter in letters), *(first + second for first, second in merges)]
     vocabulary = {piece: index for index, piece in enumerate(dict.fromkeys([*pieces, BEGIN, END]))}
     made: Any = CLIPTokenizer(vocab=vocabulary, merges=merges, model_max_length=TOKENS)
@@ -46,7 +46,8 @@ def make(words: set[str], folder: Path = FOLDER) -> None:
 def load(folder: Path = FOLDER) -> CLIPTokenizer:
     from transformers import CLIPTokenizer
 
-    return CLIPTokenizer.from_pretrained(folder, local_files_only=True)
+    found: CLIPTokenizer = CLIPTokenizer.from_pretrained(folder, local_files_only=True)
+    return found
 
 
 def encode(words: CLIPTokenizer, captions: list[str]) -> Tensor:

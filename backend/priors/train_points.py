@@ -25,6 +25,14 @@ from . import tokenizer, world
 from .training import Ahead, Plan, Session, arguments, autocast, fit, generator
 
 SAMPLING = {"karras_steps": 32, "sigma_min": 1e-3, "sigma_max": 120.0, "s_churn": 3.0, "guidance_scale": 3.0}
+MORE_POINTS = {
+    "copies": 3,
+    "karras_steps": 6,
+    "sigma_min": 1e-3,
+    "sigma_max": 0.4,
+    "s_churn": 0.0,
+    "guidance_scale": 1.0,
+}
 CONFIG: dict[str, Any] = {
     "name": adaptive.NAME,
     "width": 192,
@@ -40,6 +48,7 @@ CONFIG: dict[str, Any] = {
     "prediction": "v",
     "schedule": "cosine",
     "sampling": SAMPLING,
+    "more_points": MORE_POINTS,
 }
 TEXT_LAYERS = 3
 PLAN = Plan(samples=1_000_000, batch=64, rate=1e-3, seed=0, ema=0.9995)

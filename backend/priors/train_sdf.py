@@ -66,7 +66,8 @@ def train(plan: Plan, session: Session, workers: int = 0) -> None:
         with autocast(session.device):
             found = model(clouds, queries)
         off = found.float() - truth
-        return (off.abs() * torch.where((off > 0) & (truth < 0), MISSED, 1.0)).mean() / LIMIT
+        error: Tensor = off.abs() * torch.where((off > 0) & (truth < 0), MISSED, 1.0)
+        return error.mean() / LIMIT
 
     try:
         export(fit(model, loss, plan, session, lambda name: "resblocks." in name), session.folder / "export")

@@ -6,7 +6,7 @@ import pytest
 import trimesh
 from skimage.measure import marching_cubes
 
-from backend.geometry.enclosure import enclosure, without_strays
+from backend.geometry.enclosure import enclosure, usual_colours, without_strays
 
 SIDE, SIZE = 1.02, 64
 CELL = SIDE / (SIZE - 1)
@@ -14,12 +14,12 @@ CELL = SIDE / (SIZE - 1)
 
 def sampled(mesh: trimesh.Trimesh, count: int = 4096, scatter: float = 0.003) -> np.ndarray:
     points, _ = trimesh.sample.sample_surface(mesh, count, seed=1)
-    return (points + np.random.default_rng(0).normal(0, scatter, points.shape)).astype(np.float32)
+    return np.asarray(points + np.random.default_rng(0).normal(0, scatter, points.shape), np.float32)
 
 
 def remade(points: np.ndarray) -> trimesh.Trimesh:
     values = enclosure(points, SIZE, SIDE)
-    vertices, faces, _, _ = marching_cubes(values, 0.0, spacing=(CELL,) * 3)
+    vertices, faces, _, _ = marching_cubes(values, 0.0, spacing=(CELL,) * 3)  # type: ignore[no-untyped-call]
     return trimesh.Trimesh(vertices - SIDE / 2, faces)
 
 
@@ -62,7 +62,7 @@ def test_what_touches_the_border_is_whole() -> None:
 
 def test_strays_are_left_out() -> None:
     points = sampled(trimesh.creation.icosphere(4, 0.3), 1000)
-    strays = np.float32([[0.5, 0.5, 0.5], [-0.5, 0.4, 0.4]])
+    strays = np.array([[0.5, 0.5, 0.5], [-0.5, 0.4, 0.4]], np.float32)
     kept = without_strays(np.concatenate([points, strays]))
     assert kept[:-2].mean() > 0.98
     assert not kept[-2:].any()
@@ -71,3 +71,23 @@ def test_strays_are_left_out() -> None:
 def test_a_ball_that_touches_the_border_is_whole() -> None:
     values = enclosure(sampled(trimesh.creation.icosphere(4, 0.5), 1024), SIZE, SIDE)
     assert float((values < 0).sum()) * CELL**3 == pytest.approx(4 / 3 * np.pi * 0.5**3, rel=0.08)
+
+
+def test_points_around_a_place_agree_on_its_colour() -> None:
+    rng = np.random.default_rng(0)
+    points = rng.uniform(-0.5, 0.5, (3000, 3)).astype(np.float32)
+    red, blue = np.array([200, 10, 10], np.uint8), np.array([10, 10, 200], np.uint8)
+    colours = np.where(points[:, :1] < 0, red, blue)
+    stray = rng.random(3000) < 0.15
+    spoilt = np.where(stray[:, None], rng.integers(0, 256, (3000, 3), dtype=np.uint8), colours)
+    places = rng.uniform(-0.45, 0.45, (500, 3)).astype(np.float32)
+    found = usual_colours(points, spoilt, places)
+    assert {tuple(colour) for colour in found.tolist()} <= {tuple(colour) for colour in spoilt.tolist()}
+    clear = np.abs(places[:, 0]) > 0.08
+    truth = np.where(places[:, :1] < 0, red, blue)
+    assert (found == truth).all(1)[clear].mean() > 0.99
+
+
+def test_a_single_point_has_its_colour() -> None:
+    one = np.zeros((1, 3), np.float32)
+    assert usual_colours(one, np.array([[1, 2, 3]], np.uint8), one + 1).tolist() == [[1, 2, 3]]

@@ -38,6 +38,7 @@ FOLDER: dict[str, Any] = {
     "output_channels": 6, "init_scale": 0.5, "time_token_cond": True, "cond_drop_prob": 0.1,
     "feature_dim": tiny.TEXT["hidden_size"], "cond_tokens": 12, "prediction": "v",
     "sampling": {"karras_steps": 4, "sigma_max": 80.0},
+    "more_points": {"copies": 2, "karras_steps": 2, "sigma_max": 0.4, "s_churn": 0.0, "guidance_scale": 1.0},
 }  # fmt: skip
 
 

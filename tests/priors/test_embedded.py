@@ -62,7 +62,7 @@ def test_every_word_is_one_token_and_no_caption_is_cut() -> None:
     assert tokens.shape == (500, tokenizer.TOKENS)
     assert (tokens[:, 0] == words.bos_token_id).all()
     assert (tokens[:, -1] == words.eos_token_id).all()
-    assert words.decode(tokens[0], skip_special_tokens=True).strip() == captions[0]
+    assert str(words.decode(tokens[0], skip_special_tokens=True)).strip() == captions[0]
 
 
 def test_a_tokenizer_knows_the_words_it_is_made_for(tmp_path: Path) -> None:
@@ -70,4 +70,5 @@ def test_a_tokenizer_knows_the_words_it_is_made_for(tmp_path: Path) -> None:
     made = tokenizer.load(tmp_path)
     assert made.tokenize("Zebra crossing") == ["zebra</w>", "crossing</w>"]
     assert len(made.tokenize("zebras")) > 1
-    assert made.decode(tokenizer.encode(made, ["zebras cross"])[0], skip_special_tokens=True).strip() == "zebras cross"
+    read = made.decode(tokenizer.encode(made, ["zebras cross"])[0], skip_special_tokens=True)
+    assert str(read).strip() == "zebras cross"

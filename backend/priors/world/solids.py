@@ -75,9 +75,8 @@ class Solid:
 
     def inside(self, points: Floats) -> NDArray[np.bool_]:
         """bool [N] for points float32 [N, 3] of the world."""
-        return _inside(
-            self.kind, np.ascontiguousarray(points, np.float32), self.outline, np.float32(self.facts), self.to_local
-        )  # fmt: skip
+        facts = np.array(self.facts, np.float32)
+        return _inside(self.kind, np.ascontiguousarray(points, np.float32), self.outline, facts, self.to_local)
 
 
 _IDENTITY = np.eye(3, 4, dtype=np.float32)

@@ -96,7 +96,7 @@ def mesh_of(thing: Thing) -> tuple[Floats, Ints, Floats]:
     for solid, part in thing.solids:
         vertices.append(solid.vertices)
         faces.append(solid.faces + start)
-        shades.append(np.tile(np.float32(thing.parts[part].colour.rgb), (len(solid.faces), 1)))
+        shades.append(np.tile(np.array(thing.parts[part].colour.rgb, np.float32), (len(solid.faces), 1)))
         start += len(solid.vertices)
     return np.concatenate(vertices), np.concatenate(faces).astype(np.int32), np.concatenate(shades)
 

@@ -45,7 +45,7 @@ def winding_number(solid: Solid, points: np.ndarray) -> np.ndarray:
     top = np.einsum("nfi,nfi->nf", a, np.cross(b, c))
     dots = [np.einsum("nfi,nfi->nf", u, v) for u, v in ((a, b), (b, c), (c, a))]
     bottom = la * lb * lc + dots[0] * lc + dots[1] * la + dots[2] * lb
-    return np.arctan2(top, bottom).sum(1) / (2 * np.pi)
+    return np.asarray(np.arctan2(top, bottom).sum(1) / (2 * np.pi))
 
 
 @ALL
