@@ -13,9 +13,9 @@ from scipy import ndimage
 from scipy.spatial import cKDTree
 
 NEIGHBOUR = 4  # the spacing of points is the distance to the so-manieth nearest
-BALL = 2.2  # radius of the ball, in spacings
+BALL = 2.6  # radius of the ball, in spacings
 STRAY = 3.0  # points farther from their neighbours than so many spacings are left out
-SMOOTH = 1.0  # cells
+SMOOTH = 1.3  # cells
 AROUND = 9  # points that agree on a colour
 
 

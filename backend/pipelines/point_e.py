@@ -48,6 +48,7 @@ from .progress import Pipeline, Progress, Snapshot
 BATCH = {"cuda": 8}  # samples at a time; elsewhere one, so that each step is soon over
 LOOKED, SAMPLED = 0.1, 0.85  # share of the whole job that is then done
 FLOATERS = 0.005  # share of the largest part's area below which a loose part is not one
+ROUNDS = 10  # of smoothing
 FLATTEST = 1e-6
 
 
@@ -336,6 +337,8 @@ def surface(
         distance = sdf.distance_to(model, torch.from_numpy(points).to(device))
         values = yield from sdf.traced_field(distance, device, resolution)
     made = cleanup.remove_floaters(cleanup.remove_inside(Mesh(*sdf.solid(values))), FLOATERS)
+    if model is None:  # the points scatter
+        made = cleanup.smooth(made, ROUNDS)
     made = cleanup.decimate(made, faces)
     if model is None:
         return replace(made, colors=enclosure.usual_colours(points, colours, made.vertices))
