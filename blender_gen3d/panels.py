@@ -35,7 +35,7 @@ class GEN3D_PT_generate_more(bpy.types.Panel):
 
     def draw(self, context: bpy.types.Context) -> None:
         layout, plan = _column(self), context.scene.gen3d.generate
-        names = ("weights", "text_to_image", "remove_background", "guidance", "steps", "points", "resolution")
+        names = ("weights", "text_to_image", "remove_background", "guidance", "steps", "points", "resolution", "faces")
         for name in (*names, "save_points", "device"):
             layout.prop(plan, name)
 

@@ -13,6 +13,22 @@ from .world import CATEGORIES
 CARD = "MODEL_CARD.md"
 
 ABOUT = {
+    "point": (
+        "Gen3D's embedded point prior",
+        "Words to coloured clouds of any number of points (1024 by default), as Point-E makes them: a transformer with "
+        "a token for each point, modulated by the time and the words, and a small CLIP text encoder.",
+        "Prediction of v on the cosine schedule, a tenth of the captions left out; clouds of 128 points for most of "
+        "the training, then of up to 1024. Muon for the matrices inside of blocks, AdamW for all else. Every cloud is "
+        "drawn anew.",
+        "One thing at a time, in plain colours, without texture; of small parts the place is surer than the shape.",
+    ),
+    "pointnet": (
+        "Gen3D's embedded PointNet++",
+        "Clouds of 1024 points to the categories of the procedural world, in the format of the classifier that Point-E "
+        "was judged by, a quarter as wide. P-IS and P-FID are made of its classes and features.",
+        "Cross-entropy with smoothed labels, on clouds that scatter as generated ones do.",
+        "Its figures compare results of Gen3D with each other, not with published ones.",
+    ),
     "clip": (
         "Gen3D's embedded dual encoder",
         "Pictures and words in one space: a small CLIP in the format of `transformers.CLIPModel`, with pictures of "
