@@ -5,7 +5,7 @@ One description of a thing gives its triangles, its points, what is inside it an
 agree. Everything is drawn from a numpy generator: the same seed gives the same world.
 """
 
-from .captions import caption, vocabulary
+from .captions import article, caption, vocabulary
 from .categories import CATEGORIES
 from .things import Part, Thing, inside, mesh_of, points_of, sample, surface_of
 
@@ -13,6 +13,7 @@ __all__ = [
     "CATEGORIES",
     "Part",
     "Thing",
+    "article",
     "caption",
     "inside",
     "mesh_of",
