@@ -53,7 +53,8 @@ def usual_colours(
     around = cKDTree(points).query(places, k=min(AROUND, len(points)))[1].reshape(len(places), -1)
     found = colours[around].astype(np.int32)
     differences = np.abs(found[:, :, None] - found[:, None]).sum((2, 3))
-    return colours[around[np.arange(len(places)), differences.argmin(1)]]
+    agreed: NDArray[np.uint8] = colours[around[np.arange(len(places)), differences.argmin(1)]]
+    return agreed
 
 
 def _spacing(points: NDArray[np.float32]) -> NDArray[np.float64]:
