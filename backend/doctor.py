@@ -23,8 +23,8 @@ from .jobs import JobStore
 from .version import VERSION
 
 LIBRARIES = (
-    "numpy", "scipy", "numba", "PIL", "trimesh", "skimage", "xatlas", "fast_simplification", "safetensors", "websockets",
-    "transformers", "diffusers", "huggingface_hub", "requests",
+    "numpy", "scipy", "numba", "PIL", "trimesh", "skimage", "xatlas", "fast_simplification", "safetensors",
+    "websockets", "transformers", "diffusers", "huggingface_hub", "requests",
 )  # fmt: skip
 GIB = 2**30
 
