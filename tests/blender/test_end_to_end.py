@@ -51,7 +51,7 @@ def test_words_become_a_row_of_objects(tmp_path: Path) -> None:
     made = api.import_results(result)
     assert len(made) == 2
     clouds = [item for item in bpy.data.objects if item.type == "MESH" and item not in made]
-    assert [len(item.data.vertices) for item in clouds] == [256, 256]
+    assert [len(item.data.vertices) for item in clouds] == [1024, 1024], "the first points, and three times more"
     for item in made:
         assert max(item.dimensions) == pytest.approx(1.2, rel=1e-3)
         places = np.array([item.matrix_world @ vertex.co for vertex in item.data.vertices])
