@@ -25,7 +25,7 @@ from .augment import augmented, spoilt
 from .cards import write_card
 from .pictures import Block, block
 from .tokenizer import encode
-from .training import Ahead, Plan, Session, arguments, autocast, fit, generator
+from .training import Ahead, Plan, Session, arguments, autocast, chosen, fit, generator
 
 if TYPE_CHECKING:
     from transformers import CLIPModel
@@ -198,10 +198,7 @@ def main(argv: list[str]) -> None:
     arguments(parser, PLAN)
     parser.add_argument("--pool", type=int, default=Pool.things, help="things drawn at a time")
     given = parser.parse_args(argv)
-    torch.set_num_threads(given.threads)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    plan = Plan(given.samples, given.batch, given.rate, given.seed)
-    train(plan, Session(given.out, given.minutes, device=device), Shape(), Pool(given.pool), given.workers)
+    train(*chosen(given, PLAN), Shape(), Pool(given.pool), given.workers)
 
 
 def train(plan: Plan, session: Session, shape: Shape, pool: Pool, workers: int = 0) -> None:

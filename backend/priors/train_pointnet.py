@@ -20,7 +20,7 @@ from torch.nn.functional import cross_entropy
 from ..metrics.point_cloud import normalised
 from ..metrics.pointnet import PointNet
 from . import world
-from .training import Ahead, Plan, Session, arguments, fit
+from .training import Ahead, Plan, Session, arguments, chosen, fit
 
 CATEGORIES = tuple(world.CATEGORIES)
 CONFIG: dict[str, Any] = {"name": "PointNet", "classes": len(CATEGORIES), "width": 0.25, "categories": CATEGORIES}
@@ -33,10 +33,7 @@ def main(argv: list[str]) -> None:
     parser = argparse.ArgumentParser(prog="train pointnet", description=__doc__)
     arguments(parser, PLAN)
     given = parser.parse_args(argv)
-    torch.set_num_threads(given.threads)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    plan = Plan(given.samples, given.batch, given.rate, given.seed, ema=PLAN.ema)
-    train(plan, Session(given.out, given.minutes, device=device), given.workers)
+    train(*chosen(given, PLAN), given.workers)
 
 
 def train(plan: Plan, session: Session, workers: int = 0) -> None:

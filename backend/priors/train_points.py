@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from ..point_diffusion import adaptive
 from ..point_diffusion.diffusion import Diffusion
 from . import tokenizer, world
-from .training import Ahead, Plan, Session, arguments, autocast, fit, generator
+from .training import Ahead, Plan, Session, arguments, autocast, chosen, fit, generator
 
 SAMPLING = {"karras_steps": 32, "sigma_min": 1e-3, "sigma_max": 120.0, "s_churn": 3.0, "guidance_scale": 3.0}
 MORE_POINTS = {
@@ -93,10 +93,7 @@ def main(argv: list[str]) -> None:
     arguments(parser, PLAN)
     parser.add_argument("--start", type=Path, help="exported folder whose weights to begin with")
     given = parser.parse_args(argv)
-    torch.set_num_threads(given.threads)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    plan = Plan(given.samples, given.batch, given.rate, given.seed, ema=PLAN.ema)
-    train(plan, Session(given.out, given.minutes, device=device), given.workers, given.start)
+    train(*chosen(given, PLAN), given.workers, given.start)
 
 
 def train(plan: Plan, session: Session, workers: int = 0, start: Path | None = None) -> None:

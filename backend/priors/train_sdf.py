@@ -22,7 +22,7 @@ from torch import Tensor
 
 from ..point_diffusion.sdf import build
 from . import world
-from .training import Ahead, Plan, Session, arguments, autocast, fit
+from .training import Ahead, Plan, Session, arguments, autocast, chosen, fit
 
 CONFIG: dict[str, Any] = {
     "name": "CrossAttentionPointCloudSDFModel",
@@ -49,10 +49,7 @@ def main(argv: list[str]) -> None:
     parser = argparse.ArgumentParser(prog="train sdf", description=__doc__)
     arguments(parser, PLAN)
     given = parser.parse_args(argv)
-    torch.set_num_threads(given.threads)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    plan = Plan(given.samples, given.batch, given.rate, given.seed, ema=PLAN.ema)
-    train(plan, Session(given.out, given.minutes, device=device), given.workers)
+    train(*chosen(given, PLAN), given.workers)
 
 
 def train(plan: Plan, session: Session, workers: int = 0) -> None:

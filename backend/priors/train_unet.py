@@ -19,7 +19,7 @@ from . import tokenizer
 from .cards import write_card
 from .pictures import Block, block
 from .tokenizer import encode
-from .training import Ahead, Plan, Session, arguments, autocast, fit, generator
+from .training import Ahead, Plan, Session, arguments, autocast, chosen, fit, generator
 
 PLAN = Plan(samples=1_000_000, batch=64, rate=1e-3, seed=0, ema=0.9995)
 SIZE = 32
@@ -244,11 +244,8 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--channels", type=int, nargs="+", default=Shape.channels, help="of each level")
     parser.add_argument("--pool", type=int, default=Pool.things, help="things drawn at a time")
     given = parser.parse_args(argv)
-    torch.set_num_threads(given.threads)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    plan = Plan(given.samples, given.batch, given.rate, given.seed, ema=PLAN.ema)
-    session = Session(given.out, given.minutes, device=device)
-    train(plan, session, Shape(tuple(given.channels)), Pool(given.pool), given.workers, Path(__file__).parent)
+    shape, pool = Shape(tuple(given.channels)), Pool(given.pool)
+    train(*chosen(given, PLAN), shape, pool, given.workers, Path(__file__).parent)
 
 
 def train(plan: Plan, session: Session, shape: Shape, pool: Pool, workers: int = 0, priors: Path | None = None) -> None:

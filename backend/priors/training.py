@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -73,6 +73,14 @@ def arguments(parser: argparse.ArgumentParser, plan: Plan) -> None:
     parser.add_argument("--seed", type=int, default=plan.seed)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--workers", type=int, default=0, help="processes that draw pictures; 0: draw between steps")
+
+
+def chosen(given: argparse.Namespace, plan: Plan) -> tuple[Plan, Session]:
+    """What the options of ``arguments`` make of ``plan``, and of this run, on the best device there is."""
+    torch.set_num_threads(given.threads)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    plan = replace(plan, samples=given.samples, batch=given.batch, rate=given.rate, seed=given.seed)
+    return plan, Session(given.out, given.minutes, device=device)
 
 
 @contextmanager
