@@ -29,10 +29,12 @@ import subprocess
 import sys
 import time
 import zipfile
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
+from xml.etree import ElementTree
 
 if sys.version_info < (3, 11):
     sys.exit("build.py needs Python 3.11 or newer, and this one is older. Call it with a newer one.")
@@ -292,24 +294,47 @@ class Report:
     """What was run, how it went and how long it took."""
 
     def __init__(self) -> None:
-        self.stages: list[tuple[str, bool, float]] = []
+        self.stages: list[tuple[str, bool, float, Counter[str]]] = []
         self.skipped: list[str] = []
 
-    def run(self, name: str, work: Callable[[], bool]) -> None:
+    def run(self, name: str, work: Callable[[], bool], proof: Path | None = None) -> None:
+        """``proof``: the JUnit report that pytest writes at its end. Blender may exit with 0 before it gets there."""
         print(f"\n──── {name}")
+        if proof:
+            proof.unlink(missing_ok=True)
         start = time.monotonic()
-        self.stages.append((name, work(), time.monotonic() - start))
+        good = work() and (proof is None or proof.exists())
+        counts = counted(proof) if proof and proof.exists() else Counter[str]()
+        self.stages.append((name, good, time.monotonic() - start, counts))
 
     def finish(self) -> int:
         print("\n──── summary")
-        for name, good, seconds in self.stages:
-            print(f"{'passed' if good else 'FAILED'}  {seconds:6.1f} s  {name}")
+        for name, good, seconds, counts in self.stages:
+            line = ": ".join(filter(None, (name, told(counts))))
+            print(f"{'passed' if good else 'FAILED'}  {seconds:6.1f} s  {line}")
         if self.skipped:
             print("\n" + "!" * 100, "!!  NOT TESTED on this machine:", sep="\n")
             print(*(f"!!    {line}" for line in self.skipped), "!" * 100, sep="\n")
-        failed = [name for name, good, _ in self.stages if not good]
+        failed = [name for name, good, *_ in self.stages if not good]
         print(f"\n{'FAILED: ' + ', '.join(failed) if failed else 'all passed'}")
+        total = sum((counts for *_, counts in self.stages), Counter[str]())
+        print(f"==== {told(total) or 'no test was run'} in {sum(stage[2] for stage in self.stages):.2f}s ====")
         return 1 if failed else 0
+
+
+def counted(report: Path) -> Counter[str]:
+    """How many tests of a JUnit report passed, failed and were skipped."""
+    suites = ElementTree.parse(report).getroot().iter("testsuite")
+    found = Counter[str]()
+    for suite in suites:
+        number = {name: int(suite.get(name, 0)) for name in ("tests", "errors", "failures", "skipped")}
+        failed = number["errors"] + number["failures"]
+        found.update(passed=number["tests"] - failed - number["skipped"], failed=failed, skipped=number["skipped"])
+    return found
+
+
+def told(counts: Counter[str]) -> str:
+    return ", ".join(f"{number} {outcome}" for outcome, number in counts.items() if number)
 
 
 def test(arguments: list[str], slow: bool) -> int:
@@ -336,8 +361,9 @@ def test(arguments: list[str], slow: bool) -> int:
     for name, command in CHECK_COMMANDS.items() if not arguments and not slow else ():
         report.run(name, functools.partial(succeeds, [python, *command]))
     if outside:
-        pytest = [python, "-m", "pytest", *outside, *options]
-        report.run("tests outside Blender", functools.partial(succeeds, pytest, or_empty=bool(options)))
+        proof = ROOT / "build" / "report.xml"
+        pytest = [python, "-m", "pytest", *outside, *options, f"--junitxml={proof}"]
+        report.run("tests outside Blender", functools.partial(succeeds, pytest, or_empty=bool(options)), proof)
     if in_blender:
         test_blenders(report, wheels, [*in_blender, *options], or_empty=bool(options))
     return report.finish()
@@ -347,7 +373,7 @@ def test_blenders(report: Report, wheels: dict[str, Path | BuildError], argument
     """Runs the tests in every Blender; says which could not be had."""
     zipped = build_zip(ROOT / "build")
 
-    def run(name: str, blender: Blender, start: list[str], tools: str) -> bool:
+    def run(title: str, name: str, blender: Blender, start: list[str], tools: str) -> None:
         preferences = ROOT / "build" / f"preferences-{name}"
         shutil.rmtree(preferences, ignore_errors=True)
         preferences.mkdir()
@@ -356,16 +382,16 @@ def test_blenders(report: Report, wheels: dict[str, Path | BuildError], argument
         if blender.root == str(ROOT):  # elsewhere our interpreter would not run
             told["GEN3D_PYTHON"] = str(interpreter(".venv"))
         inside = [f"{blender.root}/tests/pytest_inside.py", "--", blender.root, tools, json.dumps(told)]
-        proof = f"--junitxml={blender.root}/build/{preferences.name}/report.xml"  # a Blender may exit 0 without a run
-        good = succeeds([*start, *inside, *arguments, proof], or_empty=or_empty, **own)
-        return good and (preferences / "report.xml").exists()
+        command = [*start, *inside, *arguments, f"--junitxml={blender.root}/build/{preferences.name}/report.xml"]
+        work = functools.partial(succeeds, command, or_empty=or_empty, **own)
+        report.run(title, work, preferences / "report.xml")
 
     for version, made in wheels.items():
         if isinstance(made, BuildError):
             report.skipped.append(f"Blender {version} as a Python wheel: {made}")
         else:
-            work = functools.partial(run, f"wheel-{version}", Blender([]), [str(made)], "")
-            report.run(f"Blender {version}, wheel for Python {BLENDER_WHEELS[version]}", work)
+            title = f"Blender {version}, wheel for Python {BLENDER_WHEELS[version]}"
+            run(title, f"wheel-{version}", Blender([]), [str(made)], "")
     blenders = find_blenders()
     if not blenders:
         report.skipped.append("An installed Blender: none was found. Name programs in GEN3D_BLENDER.")
@@ -376,7 +402,7 @@ def test_blenders(report: Report, wheels: dict[str, Path | BuildError], argument
             report.skipped.append(f"{title}: it is older than the extension supports.")
             continue
         start = [*blender.command, "--background", "--python-exit-code", "3", "--python"]
-        report.run(title, functools.partial(run, version, blender, start, f"{blender.root}/.venv-tools/site"))
+        run(title, version, blender, start, f"{blender.root}/.venv-tools/site")
 
 
 def demo(arguments: list[str]) -> int:

@@ -103,7 +103,7 @@ def twin(thing: world.Thing, rng: np.random.Generator) -> world.Thing:
         else part
         for part in thing.parts
     )
-    return replace(thing, colour=new[""], parts=parts)
+    return replace(thing, colour=new[""], parts=parts, natural=False)
 
 
 def block(
@@ -117,7 +117,7 @@ def block(
     for number in range(things):
         rng = np.random.default_rng((seed, part, index, number))
         thing = world.sample(rng)
-        pair = (thing, twin(thing, rng)) if twins else (thing,)
+        pair = (replace(thing, natural=False), twin(thing, rng)) if twins else (thing,)
         for _ in range(views):
             taken, pictures = _taken(pair, rng, size)
             said = int(rng.integers(1 << 62))

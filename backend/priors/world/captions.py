@@ -34,8 +34,7 @@ def caption(thing: Thing, rng: Rng) -> str:
     for word in thing.words:
         if word not in PHRASED and rng.random() < 0.45:
             before.append(str(rng.choice(SHAPE_SYNONYMS.get(word, (word,)))))
-    asked = [part for part in thing.parts if part.asked]
-    if rng.random() > 0.12 or asked:
+    if rng.random() < 0.3 or not thing.natural:
         words = thing.colour.words
         noun = [long for long, short in MATERIAL_SYNONYMS.items() if short == words]
         if noun and rng.random() < 0.25:

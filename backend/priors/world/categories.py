@@ -13,14 +13,16 @@ from .draft import Draft, Rng
 @dataclass(frozen=True)
 class Category:
     """names: its own and its synonyms. build: draws the shape. own: the parts that carry the thing's own colour.
-    usual: colours of the other parts where nothing is said of them; "own" is the thing's own colour.
-    place: where an optional part is, for captions. metres: the usual largest side of one in the real world.
-    made_of: materials it comes in. sideways: it is built with its front towards −x.
+    natural: the colour or material of one whose colour is not spoken of. metres: the usual largest side of one in the
+    real world. usual: colours of the other parts where nothing is said of them; "own" is the thing's own colour.
+    place: where an optional part is, for captions. made_of: materials it comes in. sideways: it is built with its
+    front towards −x.
     """
 
     names: tuple[str, ...]
     build: Callable[[Rng], Draft]
     own: tuple[str, ...]
+    natural: str
     metres: float
     usual: dict[str, tuple[str, ...]] = field(default_factory=dict)
     place: dict[str, str] = field(default_factory=dict)
@@ -34,18 +36,27 @@ CATEGORIES: dict[str, Category] = {
         ("chair", "stool"),
         furniture.chair,
         ("legs", "back", "armrests"),
+        "wooden",
         0.9,
         {"seat": ("own",), "cushion": ("white", "red")},
         {"cushion": "on the seat"},
         ("wooden", "metal", "golden"),
     ),
     "table": Category(
-        ("table", "desk"), furniture.table, ("top",), 1.2, {"legs": ("own",)}, {}, ("wooden", "stone", "metal")
+        ("table", "desk"),
+        furniture.table,
+        ("top",),
+        "wooden",
+        1.2,
+        {"legs": ("own",)},
+        {},
+        ("wooden", "stone", "metal"),
     ),
     "bed": Category(
         ("bed", "bunk"),
         furniture.bed,
         ("frame", "headboard"),
+        "wooden",
         2.0,
         {"blanket": ("blue", "red", "white"), "mattress": ("white",), "pillow": ("white",)},
         {},
@@ -55,6 +66,7 @@ CATEGORIES: dict[str, Category] = {
         ("sofa", "couch", "settee"),
         furniture.sofa,
         ("body", "armrests"),
+        "gray",
         2.0,
         {"cushions": ("own",), "feet": ("brown", "black")},
     ),
@@ -62,6 +74,7 @@ CATEGORIES: dict[str, Category] = {
         ("bookshelf", "bookcase", "shelf"),
         furniture.bookshelf,
         ("frame",),
+        "wooden",
         1.8,
         {"books": ("red", "blue", "green")},
         {"books": "on it"},
@@ -71,16 +84,20 @@ CATEGORIES: dict[str, Category] = {
         ("lamp", "table lamp"),
         furniture.lamp,
         ("shade",),
+        "white",
         0.6,
         {"stand": ("own", "black"), "base": ("own", "black")},
         {},
         ("golden", "metal"),
     ),
-    "hat": Category(("hat", "top hat"), furniture.hat, ("crown", "brim"), 0.35, {"band": ("black", "red", "white")}),
+    "hat": Category(
+        ("hat", "top hat"), furniture.hat, ("crown", "brim"), "black", 0.35, {"band": ("black", "red", "white")}
+    ),
     "umbrella": Category(
         ("umbrella", "parasol"),
         furniture.umbrella,
         ("canopy",),
+        "red",
         1.0,
         {"handle": ("brown", "black"), "pole": ("gray",), "tip": ("gray",)},
     ),
@@ -88,18 +105,20 @@ CATEGORIES: dict[str, Category] = {
         ("guitar", "ukulele"),
         furniture.guitar,
         ("body",),
+        "wooden",
         1.0,
         {"neck": ("brown", "black"), "head": ("brown", "black"), "hole": ("black",), "bridge": ("black",)},
         {},
         WOOD,
     ),
     "mug": Category(
-        ("mug", "cup"), household.mug, ("body",), 0.12, {"handle": ("own",)}, {}, ("golden", "metal", "stone")
+        ("mug", "cup"), household.mug, ("body",), "white", 0.12, {"handle": ("own",)}, {}, ("golden", "metal", "stone")
     ),
     "bottle": Category(
         ("bottle", "flask"),
         household.bottle,
         ("body",),
+        "green",
         0.3,
         {"cap": ("own", "white", "black"), "label": ("white", "yellow")},
         {"label": "around it"},
@@ -108,6 +127,7 @@ CATEGORIES: dict[str, Category] = {
         ("teapot", "kettle"),
         household.teapot,
         ("body", "spout"),
+        "white",
         0.25,
         {"lid": ("own",), "handle": ("own", "black")},
         {},
@@ -117,6 +137,7 @@ CATEGORIES: dict[str, Category] = {
         ("hammer", "mallet"),
         household.hammer,
         ("head",),
+        "metal",
         0.35,
         {"handle": ("brown", "black")},
         {},
@@ -126,6 +147,7 @@ CATEGORIES: dict[str, Category] = {
         ("sword", "saber"),
         household.sword,
         ("blade",),
+        "silver",
         1.0,
         {"handle": ("brown", "black"), "guard": ("yellow", "gray", "black"), "pommel": ("yellow", "gray", "black")},
         {},
@@ -135,6 +157,7 @@ CATEGORIES: dict[str, Category] = {
         ("cake", "gateau", "birthday cake"),
         household.cake,
         ("cake",),
+        "brown",
         0.3,
         {"icing": ("white", "pink"), "candles": ("yellow", "red", "blue")},
         {"candles": "on top"},
@@ -143,6 +166,7 @@ CATEGORIES: dict[str, Category] = {
         ("ice cream", "gelato"),
         household.ice_cream,
         ("scoops",),
+        "pink",
         0.2,
         {"cone": ("orange", "brown"), "cherry": ("red",)},
         {"cherry": "on top"},
@@ -151,6 +175,7 @@ CATEGORIES: dict[str, Category] = {
         ("barrel", "keg", "cask"),
         household.barrel,
         ("body",),
+        "wooden",
         1.0,
         {"bands": ("black", "gray"), "lid": ("own",)},
         {},
@@ -160,6 +185,7 @@ CATEGORIES: dict[str, Category] = {
         ("chest", "treasure chest"),
         household.chest,
         ("body",),
+        "wooden",
         0.8,
         {"lid": ("own",), "lock": ("yellow", "gray"), "bands": ("black", "yellow")},
         {},
@@ -169,6 +195,7 @@ CATEGORIES: dict[str, Category] = {
         ("crown", "tiara"),
         household.crown,
         ("band", "spikes"),
+        "golden",
         0.25,
         {"jewels": ("red", "blue", "green")},
         {},
@@ -178,6 +205,7 @@ CATEGORIES: dict[str, Category] = {
         ("car", "automobile"),
         vehicles.car,
         ("body",),
+        "red",
         4.2,
         {"wheels": ("black",), "roof": ("own",), "windows": ("cyan", "black"), "headlights": ("yellow", "white")},
         sideways=True,
@@ -186,6 +214,7 @@ CATEGORIES: dict[str, Category] = {
         ("truck", "lorry"),
         vehicles.truck,
         ("cab",),
+        "blue",
         6.5,
         {"wheels": ("black",), "box": ("own", "white"), "windows": ("cyan", "black"), "frame": ("black", "gray")},
         sideways=True,
@@ -194,6 +223,7 @@ CATEGORIES: dict[str, Category] = {
         ("plane", "airplane", "aircraft", "jet"),
         vehicles.plane,
         ("body",),
+        "white",
         12.0,
         {"wings": ("own",), "tail": ("own",), "engines": ("gray",), "propeller": ("black", "gray")},
     ),
@@ -201,6 +231,7 @@ CATEGORIES: dict[str, Category] = {
         ("boat", "sailboat", "ship"),
         vehicles.boat,
         ("hull",),
+        "wooden",
         6.0,
         {"sail": ("white",), "mast": ("brown",), "flag": ("red", "blue")},
         {"flag": "on the mast"},
@@ -211,6 +242,7 @@ CATEGORIES: dict[str, Category] = {
         ("rocket", "spaceship", "missile"),
         vehicles.rocket,
         ("body",),
+        "white",
         20.0,
         {"nose": ("own", "red"), "fins": ("own", "red"), "engine": ("gray", "black"), "window": ("cyan", "blue")},
         {},
@@ -220,6 +252,7 @@ CATEGORIES: dict[str, Category] = {
         ("helicopter", "chopper"),
         vehicles.helicopter,
         ("body", "tail"),
+        "red",
         10.0,
         {"rotor": ("black", "gray"), "skids": ("black", "gray"), "window": ("cyan",)},
         sideways=True,
@@ -228,6 +261,7 @@ CATEGORIES: dict[str, Category] = {
         ("house", "cottage", "home", "hut"),
         buildings.house,
         ("walls",),
+        "white",
         9.0,
         {"roof": ("red", "brown"), "door": ("brown", "blue"), "windows": ("cyan", "white"), "chimney": ("red", "gray")},
         {"chimney": "on the roof"},
@@ -237,6 +271,7 @@ CATEGORIES: dict[str, Category] = {
         ("castle", "fortress"),
         buildings.castle,
         ("walls", "towers"),
+        "stone",
         30.0,
         {"roofs": ("red", "blue"), "gate": ("brown",), "flag": ("red", "yellow")},
         {"flag": "on top"},
@@ -246,6 +281,7 @@ CATEGORIES: dict[str, Category] = {
         ("lighthouse",),
         buildings.lighthouse,
         ("tower",),
+        "white",
         20.0,
         {
             "stripes": ("red", "own"),
@@ -255,11 +291,12 @@ CATEGORIES: dict[str, Category] = {
             "door": ("brown",),
         },
     ),
-    "tree": Category(("tree", "oak"), nature.tree, ("leaves",), 8.0, {"trunk": ("brown",)}),
+    "tree": Category(("tree", "oak"), nature.tree, ("leaves",), "green", 8.0, {"trunk": ("brown",)}),
     "pine tree": Category(
         ("pine tree", "fir", "conifer", "christmas tree"),
         nature.pine,
         ("leaves",),
+        "green",
         8.0,
         {"trunk": ("brown",), "star": ("yellow",)},
         {"star": "on top"},
@@ -268,6 +305,7 @@ CATEGORIES: dict[str, Category] = {
         ("mushroom", "toadstool", "fungus"),
         nature.mushroom,
         ("cap",),
+        "red",
         0.15,
         {"stem": ("white",), "spots": ("white",)},
         {"spots": "on the cap"},
@@ -276,6 +314,7 @@ CATEGORIES: dict[str, Category] = {
         ("flower", "daisy", "blossom"),
         nature.flower,
         ("petals",),
+        "pink",
         0.4,
         {"center": ("yellow",), "stem": ("green",), "leaves": ("green",)},
     ),
@@ -283,17 +322,19 @@ CATEGORIES: dict[str, Category] = {
         ("cactus", "succulent"),
         nature.cactus,
         ("body",),
+        "green",
         0.4,
         {"pot": ("orange", "brown"), "flower": ("pink", "red")},
         {"flower": "on top"},
     ),
     "apple": Category(
-        ("apple",), nature.apple, ("body",), 0.09, {"stem": ("brown",), "leaf": ("green",)}, {}, ("golden",)
+        ("apple",), nature.apple, ("body",), "red", 0.09, {"stem": ("brown",), "leaf": ("green",)}, {}, ("golden",)
     ),
     "snowman": Category(
         ("snowman",),
         figures.snowman,
         ("body",),
+        "white",
         1.6,
         {
             "hat": ("black",),
@@ -309,6 +350,7 @@ CATEGORIES: dict[str, Category] = {
         ("robot", "android"),
         figures.robot,
         ("body", "head"),
+        "metal",
         1.5,
         {"arms": ("own",), "legs": ("own",), "eyes": ("black", "yellow"), "antenna": ("red", "own")},
         {},
@@ -318,6 +360,7 @@ CATEGORIES: dict[str, Category] = {
         ("dog", "puppy", "hound"),
         figures.dog,
         ("body", "head", "legs"),
+        "brown",
         0.8,
         {"ears": ("own", "brown"), "tail": ("own",), "nose": ("black",), "collar": ("red", "blue")},
         {"collar": "around its neck"},
@@ -327,6 +370,7 @@ CATEGORIES: dict[str, Category] = {
         ("fish", "goldfish"),
         figures.fish,
         ("body",),
+        "orange",
         0.3,
         {"tail": ("own",), "fins": ("own",), "eyes": ("black",)},
         {},
@@ -337,6 +381,7 @@ CATEGORIES: dict[str, Category] = {
         ("duck", "duckling"),
         figures.duck,
         ("body", "head"),
+        "yellow",
         0.4,
         {"beak": ("orange",), "wings": ("own",), "eyes": ("black",)},
         sideways=True,

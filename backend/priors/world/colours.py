@@ -69,6 +69,10 @@ def shaded(rgb: NDArray[np.float64], shade: float) -> NDArray[np.float64]:
 
 
 def plain(name: str, rng: np.random.Generator) -> Colour:
+    """The colour or the material of this name."""
+    if name in MATERIALS:
+        rgb, base = MATERIALS[name]
+        return Colour(base, name, _jitter(np.array(rgb), rng))
     return _colour(name, name, 0.0, rng)
 
 
@@ -88,9 +92,7 @@ def pick(rng: np.random.Generator, exclude: tuple[str, ...] = ()) -> Colour:
 
 def material(rng: np.random.Generator) -> Colour:
     """A material, as a colour that is called by it."""
-    name = str(rng.choice(list(MATERIALS)))
-    rgb, base = MATERIALS[name]
-    return Colour(base, name, _jitter(np.array(rgb), rng))
+    return plain(str(rng.choice(list(MATERIALS))), rng)
 
 
 def _colour(base: str, words: str, shade: float, rng: np.random.Generator) -> Colour:

@@ -16,11 +16,13 @@ def mug(rng: Rng) -> Draft:
     body = lathe([(0, 0), (foot, 0), (radius, height), (radius - wall, height), (foot - wall, 0.08), (0, 0.08)])
     size = height * between(rng, 0.26, 0.34)
     right = chance(rng, 0.75)
-    handle = (
-        arc(size, -90, 90, between(rng, 0.045, 0.06))
-        .scaled(between(rng, 0.8, 1.0), 1, 1)
-        .at((foot + radius) / 2 - 0.03, 0, height / 2)
+    thick, wide, lean = (
+        between(rng, 0.045, 0.06),
+        between(rng, 0.8, 1.0),
+        math.degrees(math.atan2(radius - foot, height)),
     )
+    handle = arc(size, -90, 90, thick).scaled(wide, 1, 1).at(thick * wide - 0.9 * wall, 0, 0)  # its ends in the wall
+    handle = handle.turned("y", lean).at((foot + radius) / 2, 0, height / 2)
     return Draft(
         {"body": [body], "handle": [handle if right else handle.mirrored()]}, (*words, "" if right else "handle left")
     )

@@ -17,6 +17,7 @@ from .solids import Floats, Ints, Solid
 
 LONGEST = 0.98  # of the unit cube
 ABOVE = 1e-3
+NATURAL = 0.2  # share of the things whose colour was not chosen
 
 
 @dataclass(frozen=True)
@@ -33,13 +34,15 @@ class Part:
 class Thing:
     """An object in the cube [-0.5, 0.5]³, upright (z), its front towards −y, its middle at the origin.
 
-    ``colour`` is that of the parts that are ``own`` to its category; ``words`` are adjectives true of its shape.
+    ``colour`` is that of the parts that are ``own`` to its category; ``natural``: whether it is the usual one of its
+    category, so that a caption need not name it; ``words`` are adjectives true of its shape.
     """
 
     category: str
     colour: Colour
     parts: tuple[Part, ...]
     words: tuple[str, ...]
+    natural: bool
 
     @property
     def kind(self) -> Category:
@@ -56,8 +59,11 @@ def sample(rng: Rng, category: str = "", named_parts: int | None = None) -> Thin
     name = category or str(rng.choice(list(CATEGORIES)))
     kind = CATEGORIES[name]
     draft = kind.build(rng)
+    natural = bool(rng.random() < NATURAL)
     own = colours.material(rng) if kind.made_of and rng.random() < 0.2 else colours.pick(rng)
-    while own.words in colours.MATERIALS and own.words not in kind.made_of:
+    if natural:
+        own = colours.plain(kind.natural, rng)
+    while not natural and own.words in colours.MATERIALS and own.words not in kind.made_of:
         own = colours.material(rng)
     others = [part for part in draft.parts if part not in kind.own]
     count = int(rng.choice(3, p=(0.4, 0.42, 0.18))) if named_parts is None else named_parts
@@ -72,7 +78,7 @@ def sample(rng: Rng, category: str = "", named_parts: int | None = None) -> Thin
             colour = own if usual == "own" else colours.plain(usual, rng)
         upright = tuple(solid.turned("z", 90) for solid in solids) if kind.sideways else tuple(solids)
         parts.append(Part(part, upright, colour, part in chosen))
-    return Thing(name, own, _in_unit_cube(parts), _words(draft))
+    return Thing(name, own, _in_unit_cube(parts), _words(draft), natural)
 
 
 def _words(draft: Draft) -> tuple[str, ...]:
