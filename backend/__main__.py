@@ -5,13 +5,14 @@
     gen3d nerf DATASET --out DIR        posed views to a radiance field, its metrics and its mesh
     gen3d remesh RESULT --out DIR       a new mesh from a saved field, without training
     gen3d render RESULT --out DIR       novel views of a saved field
+    gen3d bake MESH --out DIR           a mesh with UVs and a texture, of one with colours or of a saved field
     gen3d serve                         the backend that Blender talks to
     gen3d jobs [list | cancel | resume] the backend's jobs
     gen3d models [list | install | verify | remove | use]  the weights of the text systems
     gen3d eval DIR...                   how good results are: CLIP R-Precision, P-IS, P-FID
     gen3d doctor                        what is missing on this machine, if anything
 
-The options of the first four are made from the settings' dataclasses. With --json, standard output carries exactly
+The options of the first five are made from the settings' dataclasses. With --json, standard output carries exactly
 one JSON object, at the end: the result (result.json and "folder"), or {"error": {"cause", "next_step", "field"}}.
 Progress goes to standard error. Exit codes: 0 done; 1 unexpected failure, or doctor found a fault; 2 wrong input;
 130 stopped by Ctrl-C, after which the same command goes on where it was.
@@ -42,6 +43,7 @@ HELP = {
     "nerf": "train a radiance field on posed views; metrics, mesh, views",
     "remesh": "take a new mesh out of a saved field, without training",
     "render": "render novel views of a saved field",
+    "bake": "give a mesh UVs and a texture of its vertices' colours or of a saved field",
 }
 
 
@@ -172,7 +174,7 @@ def _values(cls: type[Any], given: dict[str, Any], prefix: str) -> dict[str, Any
     return values
 
 
-# --------------------------------------------------------------------------------- generate, nerf, remesh, render
+# --------------------------------------------------------------------------- generate, nerf, remesh, render, bake
 
 
 def run_here(given: argparse.Namespace) -> int:

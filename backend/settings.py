@@ -98,12 +98,35 @@ class RenderSettings:
     cameras: str = option(
         "",
         subtype="path",
-        help="JSON camera path: 4x4 camera-to-world matrices, or frames with transform_matrix; empty makes a turntable",
+        help="JSON camera path: 4x4 camera-to-world matrices, or frames with transform_matrix and, if they are to have "
+        "lenses of their own, w, h, fl_x, fl_y, cx and cy; empty makes a turntable",
     )
     frames: int = option(60, low=1, high=7200, help="frames of the turntable, where no camera path is given")
-    width: int = option(0, low=0, high=8192, help="picture width in pixels; 0 takes the training pictures'")
-    height: int = option(0, low=0, high=8192, help="picture height in pixels; 0 takes the training pictures'")
+    width: int = option(0, low=0, high=8192, help="picture width in pixels; 0 takes the path's, or the training's")
+    height: int = option(0, low=0, high=8192, help="picture height in pixels; 0 takes the path's, or the training's")
+    png: bool = option(
+        True, help="write the views as 8-bit PNG in sRGB, with straight alpha where the training pictures had it"
+    )
+    exr: bool = option(
+        False, help="write the views as OpenEXR: linear light premultiplied by alpha, and Z, the depth in world units"
+    )
     film: bool = option(True, help="also write the views as an MP4 film")
+    device: str = option("auto", choices=("auto", "cpu", "cuda", "mps"), help="where to compute")
+
+
+@dataclass(frozen=True)
+class BakeSettings:
+    """Any mesh to one with UVs and a texture."""
+
+    source: str = option(subtype="file", help="mesh: a PLY or GLB file")
+    result: str = option(
+        "",
+        subtype="path",
+        help="result folder of a finished training whose field gives the colours, the mesh in its box coordinates; "
+        "empty takes the colours of the mesh's own vertices",
+    )
+    faces: int = option(0, low=0, high=5_000_000, help="target number of triangles; 0 keeps all")
+    texture: int = option(1024, low=16, high=8192, help="side of the baked texture in pixels")
     device: str = option("auto", choices=("auto", "cpu", "cuda", "mps"), help="where to compute")
 
 
@@ -156,6 +179,7 @@ KINDS: dict[str, type[Any]] = {
     "nerf": NerfSettings,
     "remesh": RemeshSettings,
     "render": RenderSettings,
+    "bake": BakeSettings,
 }
 
 

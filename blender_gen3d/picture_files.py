@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Reads the multi-layer EXR that Blender writes and writes plain PNG. Numpy only: Blender brings no picture library."""
+"""Reads the OpenEXR of Blender and the backend, writes plain PNG. Numpy only: Blender brings no picture library."""
 
 from __future__ import annotations
 
@@ -11,6 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 _COLOUR_TYPE = {1: 0, 3: 2, 4: 6}
+_EXR_TYPES = {1: "<f2", 2: "<f4"}
+MOST_SHRUNK = 1100  # times that zlib can make something smaller
+_EXR_BLOCKS = {0: 1, 2: 1, 3: 16}  # rows of a block, by compression: none, ZIP of single rows, ZIP
 
 
 def write_png(path: Path, picture: NDArray[np.uint8] | NDArray[np.uint16]) -> None:
@@ -28,13 +31,23 @@ def write_png(path: Path, picture: NDArray[np.uint8] | NDArray[np.uint16]) -> No
 
 
 def read_exr(path: Path) -> dict[str, NDArray[np.float32]]:
-    """Channels of an uncompressed scan-line EXR, full name ("ViewLayer.Depth.Z") to float32 [H, W], top row first.
+    """Channels of a scan-line EXR, full name ("ViewLayer.Depth.Z") to float32 [H, W], top row first.
 
-    Only what Blender writes with exr_codec NONE, 32 bit and one part; ValueError otherwise.
+    One part of half or whole floats, uncompressed or by ZIP, as Blender writes with exr_codec NONE and as the backend
+    does; ValueError for others and for damaged files.
     """
     data = path.read_bytes()
+    try:
+        return _channels(data)
+    except (IndexError, KeyError, OverflowError, struct.error, zlib.error, UnicodeDecodeError) as fault:
+        raise ValueError(f"{path.name} is damaged ({type(fault).__name__})") from fault
+    except ValueError as fault:
+        raise ValueError(f"{path.name} {fault}") from fault
+
+
+def _channels(data: bytes) -> dict[str, NDArray[np.float32]]:
     if data[:4] != b"v/1\x01" or data[5] & 0b11010:  # tiled, deep or several parts
-        raise ValueError(f"{path.name} is not a plain scan-line EXR")
+        raise ValueError("is not a plain scan-line EXR")
     position, header = 8, {}
     while data[position]:
         name_end = data.index(0, position)
@@ -42,19 +55,48 @@ def read_exr(path: Path) -> dict[str, NDArray[np.float32]]:
         (size,) = struct.unpack_from("<i", data, kind_end + 1)
         header[data[position:name_end].decode()] = data[kind_end + 5 : kind_end + 5 + size]
         position = kind_end + 5 + size
-    if header["compression"] != b"\0":
-        raise ValueError(f"{path.name} is compressed")
     left, top, right, bottom = struct.unpack("<4i", header["dataWindow"])
     width, height = right - left + 1, bottom - top + 1
-    names, channels = [], header["channels"]
-    place = 0
-    while channels[place]:
-        end = channels.index(0, place)
-        if struct.unpack_from("<i", channels, end + 1) != (2,):
-            raise ValueError(f"{path.name} holds channels that are not 32-bit floats")
-        names.append(channels[place:end].decode())
+    kinds, listed, place = {}, header["channels"], 0
+    while listed[place]:
+        end = listed.index(0, place)
+        (kind,) = struct.unpack_from("<i", listed, end + 1)
+        kinds[listed[place:end].decode()] = np.dtype(_EXR_TYPES[kind])
         place = end + 17
-    # after the header: a table of 8-byte offsets, then each row as y (int32), size (int32), all channels in turn
-    rows = np.frombuffer(data, np.uint8, height * (8 + 4 * width * len(names)), position + 1 + 8 * height)
-    values = np.ascontiguousarray(rows.reshape(height, -1)[:, 8:]).view("<f4").reshape(height, len(names), width)
-    return {name: values[:, index] for index, name in enumerate(names)}
+    stride = width * sum(kind.itemsize for kind in kinds.values())
+    if min(width, height) < 1 or height * stride > MOST_SHRUNK * len(data):
+        raise ValueError("is too short for its size")
+    rows = _rows(data, position + 1, header["compression"], height, stride, top)
+    values, start = {}, 0
+    for name, kind in kinds.items():
+        end = start + width * kind.itemsize
+        values[name] = np.ascontiguousarray(rows[:, start:end]).view(kind).astype(np.float32)
+        start = end
+    return values
+
+
+def _rows(data: bytes, table: int, codec: bytes, height: int, stride: int, top: int) -> NDArray[np.uint8]:
+    """The bytes [H, stride] of all rows, which lie in blocks: 8-byte offsets in a table, then y, size and content."""
+    block = _EXR_BLOCKS[codec[0]]
+    if codec[0] == 0:  # all at once: one copy instead of one for each row
+        found = np.frombuffer(data, np.uint8, height * (8 + stride), table + 8 * height).reshape(height, -1)
+        return found[:, 8:]
+    rows = np.empty((height, stride), np.uint8)
+    for number in range(-(-height // block)):
+        (place,) = struct.unpack_from("<Q", data, table + 8 * number)
+        y, size = struct.unpack_from("<ii", data, place)
+        target = rows[y - top : y - top + block]
+        packed = data[place + 8 : place + 8 + size]
+        if size < target.size:
+            packed = zlib.decompressobj().decompress(packed, target.size)
+            # stored as differences of the even bytes followed by the odd ones
+            steps = np.frombuffer(packed, np.uint8, target.size).astype(np.int32)
+            steps[1:] -= 128
+            split = np.cumsum(steps).astype(np.uint8)
+            half = (target.size + 1) // 2
+            joined = np.empty(target.size, np.uint8)
+            joined[0::2], joined[1::2] = split[:half], split[half:]
+        else:
+            joined = np.frombuffer(packed, np.uint8, target.size)
+        target[:] = joined.reshape(target.shape)
+    return rows

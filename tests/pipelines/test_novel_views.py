@@ -12,10 +12,13 @@ import numpy as np
 import pytest
 import torch
 
+from backend.data.lens import Intrinsics
 from backend.errors import Gen3DError
-from backend.pipelines import nerf, novel_views, radiance
+from backend.geometry.export import linear_to_srgb
+from backend.pipelines import camera_path, nerf, novel_views, radiance
 from backend.settings import RenderSettings
-from tests.data.scene import cameras, placed, similarity
+from blender_gen3d.picture_files import read_exr
+from tests.data.scene import cameras, distance_to_surface, placed, similarity
 
 from .runs import Run, finish, on_white, read
 from .test_radiance import SCENE
@@ -97,6 +100,55 @@ def test_without_a_path_there_is_a_turntable_of_the_size_asked_for(trained: Run,
     assert sorted(path.name for path in (tmp_path / "views").iterdir()) == ["0000.png", "0001.png"]
     seen = read(tmp_path / "views" / "0001.png")
     assert seen.shape == (31, 20, 4) and 0.05 < seen[..., 3].mean() / 255 < 0.6
+
+
+def test_lenses_and_depth_are_those_of_the_camera(trained: Run, tmp_path: Path) -> None:
+    """What is seen through an off-centre lens at its depth, taken back into the world, is the object's surface."""
+    pose = trained.written.poses[trained.written.train]
+    lens = {"w": 60, "h": 44, "fl_x": 70.0, "fl_y": 62.0, "cx": 34.0, "cy": 20.0}
+    (tmp_path / "path.json").write_text(json.dumps({"frames": [{"transform_matrix": pose.tolist(), **lens}]}))
+    wanted = RenderSettings(
+        str(trained.out), str(tmp_path / "path.json"), png=False, exr=True, film=False, device="cpu"
+    )
+    _, summary = finish(nerf.render(wanted, tmp_path))
+    assert summary["files"] == {"exr": "exr"}
+    assert summary["views"] == {"frames": 1, "width": 60, "height": 44}
+    seen = read_exr(tmp_path / "exr" / "0000.exr")
+    solid = seen["A"] > 0.95
+    assert 0.1 < solid.mean() < 0.9
+    assert (seen["Z"][seen["A"] == 0] == novel_views.NOTHING).all()
+    y, x = np.nonzero(solid)
+    z = seen["Z"][solid].astype(np.float64)
+    local = np.stack([(x + 0.5 - 34.0) / 70.0 * z, -(y + 0.5 - 20.0) / 62.0 * z, -z], 1)
+    away = distance_to_surface(local @ pose[:3, :3].T + pose[:3, 3])
+    assert np.median(away) < 0.06, "a little training leaves a soft surface"
+    assert np.quantile(away, 0.9) < 0.15
+
+
+def test_open_exr_has_the_light_of_the_png(trained: Run, tmp_path: Path) -> None:
+    wanted = RenderSettings(str(trained.out), frames=1, exr=True, film=False, device="cpu")
+    finish(nerf.render(wanted, tmp_path))
+    seen = read_exr(tmp_path / "exr" / "0000.exr")
+    png = read(tmp_path / "views" / "0000.png") / 255
+    np.testing.assert_allclose(seen["A"], png[..., 3], atol=0.003)
+    solid = png[..., 3] > 0.5
+    for channel, name in enumerate("RGB"):
+        straight = linear_to_srgb(seen[name][solid] / seen["A"][solid])
+        np.testing.assert_allclose(straight, png[solid, channel], atol=0.006)
+
+
+def test_views_of_several_sizes_make_no_film(trained: Run, tmp_path: Path) -> None:
+    lens = {"w": 20, "h": 20, "fl_x": 30.0, "fl_y": 30.0, "cx": 10.0, "cy": 10.0}
+    pose = trained.written.poses[0].tolist()
+    frames = [{"transform_matrix": pose, **lens}, {"transform_matrix": pose, **lens, "h": 24}]
+    (tmp_path / "path.json").write_text(json.dumps({"frames": frames}))
+    wanted = RenderSettings(str(trained.out), str(tmp_path / "path.json"), device="cpu")
+    (tmp_path / "out").mkdir()
+    with pytest.raises(Gen3DError, match="several sizes") as caught:
+        finish(nerf.render(wanted, tmp_path / "out"))
+    assert caught.value.field == "film"
+    finish(nerf.render(replace(wanted, film=False), tmp_path / "out"))
+    assert [read(path).shape[:2] for path in sorted((tmp_path / "out/views").iterdir())] == [(20, 20), (24, 20)]
 
 
 def test_a_render_that_is_stopped_leaves_no_half_a_film(trained: Run, tmp_path: Path) -> None:
@@ -227,7 +279,7 @@ def test_a_camera_path_that_is_not_text_or_not_there_is_an_error(tmp_path: Path)
     (tmp_path / "bytes.json").write_bytes(b"\xff\xfe\xfd")
     for path in (tmp_path / "bytes.json", tmp_path / "missing.json", tmp_path):
         with pytest.raises(Gen3DError):
-            novel_views.read_camera_path(path)
+            camera_path.read(path)
 
 
 def test_camera_paths_are_lists_or_frames_and_lose_their_scale(tmp_path: Path) -> None:
@@ -236,4 +288,21 @@ def test_camera_paths_are_lists_or_frames_and_lose_their_scale(tmp_path: Path) -
     scaled[1, :3, :3] *= 2.5
     for content in (scaled.tolist(), {"frames": [{"transform_matrix": matrix} for matrix in scaled.tolist()]}):
         (tmp_path / "path.json").write_text(json.dumps(content))
-        np.testing.assert_allclose(novel_views.read_camera_path(tmp_path / "path.json"), poses, atol=1e-12)
+        path = camera_path.read(tmp_path / "path.json")
+        np.testing.assert_allclose(path.camera_to_world, poses, atol=1e-12)
+        assert path.lenses is None
+
+
+def test_frames_have_lenses_of_their_own_or_one_for_all(tmp_path: Path) -> None:
+    lens = {"w": 64, "h": 48, "fl_x": 50.0, "fl_y": 51, "cx": 30.0, "cy": 25.5}
+    frames: list[dict[str, Any]] = [{"transform_matrix": IDENTITY}, {"transform_matrix": IDENTITY, "fl_x": 70.0}]
+    (tmp_path / "path.json").write_text(json.dumps({**lens, "frames": frames}))
+    lenses = camera_path.read(tmp_path / "path.json").lenses
+    assert lenses == (Intrinsics(64, 48, 50.0, 51.0, 30.0, 25.5), Intrinsics(64, 48, 70.0, 51.0, 30.0, 25.5))
+    for broken in ({"w": 0}, {"fl_y": -1.0}, {"cx": None}, {"h": 10.5}, {"fl_x": True}, {"w": 10**9}, {"cy": "5"}):
+        (tmp_path / "path.json").write_text(json.dumps({**lens, **broken, "frames": frames[:1]}))
+        with pytest.raises(Gen3DError, match="camera 0 has no lens"):
+            camera_path.read(tmp_path / "path.json")
+    (tmp_path / "path.json").write_text(json.dumps({"frames": [{**frames[0], **lens}, frames[0]]}))
+    with pytest.raises(Gen3DError, match="camera 1 has no lens"):
+        camera_path.read(tmp_path / "path.json")
