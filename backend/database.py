@@ -29,6 +29,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "CREATE TABLE counter (seq INTEGER NOT NULL)",
         "INSERT INTO counter VALUES (0)",
     ),
+    ("ALTER TABLE jobs ADD COLUMN removed INTEGER NOT NULL DEFAULT 0",),
 )
 
 BUSY_SECONDS = 5.0  # how long a write waits for the writes of other processes

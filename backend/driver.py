@@ -33,6 +33,8 @@ Run = Callable[[Any, Path, "Snapshot | None"], "Pipeline"]
 
 CHECKPOINT_SECONDS, CHECKPOINT_SHARE = 10.0, 0.03
 PREVIEW_SECONDS, PREVIEW_SHARE = 0.5, 0.04
+SHAPE_SECONDS, SHAPE_SHARE = 1.0, 0.03
+MOST_POINTS = 2**16  # of a shape: what a frame holds
 LONG_CHECKPOINT = 1.5  # seconds; one that takes longer is not written any more when the job is told to stop
 
 
@@ -65,6 +67,7 @@ class Listener:
 
     report: Callable[[Progress], None] = lambda progress: None
     preview: Callable[[NDArray[np.uint8]], None] | None = None
+    shape: Callable[[NDArray[np.float32]], None] | None = None
     saved: Callable[[], None] = lambda: None  # a checkpoint is on disk
     stopping: Callable[[], bool] = lambda: False
 
@@ -110,6 +113,7 @@ class _Attempt:
         self._run, self._settings, self._folder, self._listener = run, settings, folder, listener
         self._checkpoints = Schedule(CHECKPOINT_SECONDS, CHECKPOINT_SHARE)
         self._previews = Schedule(PREVIEW_SECONDS, PREVIEW_SHARE)
+        self._shapes = Schedule(SHAPE_SECONDS, SHAPE_SHARE)
 
     def go(self, resume: Snapshot | None) -> dict[str, Any]:
         part = self._folder / "result.part"
@@ -146,6 +150,9 @@ class _Attempt:
         show, render = self._listener.preview, progress.preview
         if show is not None and render is not None and self._previews.due():
             self._previews.run(lambda: show(render()))
+        draw, shape = self._listener.shape, progress.shape
+        if draw is not None and shape is not None and self._shapes.due():
+            self._shapes.run(lambda: draw(shape()))
 
     def _checkpoint(self, progress: Progress) -> None:
         assert progress.snapshot is not None
@@ -169,6 +176,17 @@ def png(picture: NDArray[np.uint8]) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(picture).save(buffer, "PNG", compress_level=1)
     return buffer.getvalue()
+
+
+def points(shape: NDArray[np.float32]) -> bytes:
+    """Points [N, 6], x, y, z and sRGB in 0..1, as protocol.Shape has them; of too many, evenly chosen ones."""
+    import numpy as np
+
+    shape = shape[:: -(-len(shape) // MOST_POINTS) or 1]
+    packed = np.zeros(len(shape), [("place", "<f4", 3), ("colour", "u1", 4)])
+    packed["place"] = shape[:, :3]
+    packed["colour"][:, :3] = np.clip(shape[:, 3:] * 255 + 0.5, 0, 255)
+    return packed.tobytes()
 
 
 # --------------------------------------------------------------------------------------------- what went wrong

@@ -20,12 +20,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from . import storage
+from . import device_memory, storage
 from .errors import Gen3DError
 from .jobs import CRASH_LIMIT, ENDED, Job, JobStore
 
 GRACE = 3.0  # seconds between asking a worker to end and killing it
 POLL = 0.5  # seconds between looks at what other processes did to the list of jobs
+LOOK = 3.0  # seconds between looks at the free memory
+CHANGED = 0.02  # share of the memory by which what is free has to differ to be told
 PROBE_SECONDS = 180.0  # the first import of torch on a cold disk takes its time
 
 log = logging.getLogger("gen3d.engine")
@@ -46,14 +48,16 @@ class Engine:
     def __init__(
         self,
         store: JobStore,
-        notify: Callable[[str, bytes | None], None],
+        notify: Callable[[Job, str, bytes], None],
         worker: Sequence[str] | None = None,
+        devices_changed: Callable[[], None] = lambda: None,
     ) -> None:
-        """``notify(job_id, preview)`` is called after every change of a job, with PNG bytes when there is a new
-        preview. ``worker`` is the command that starts a worker; the job's folder is added to it.
+        """``notify(job, what, data)`` is called after every change of a job, with "preview" and PNG bytes or "shape"
+        and points where there is a new one. ``worker`` is the command that starts a worker; the job's folder is added
+        to it.
         """
         self._store = store
-        self._notify = notify
+        self._notify, self._devices_changed = notify, devices_changed
         self._worker = tuple(worker or (sys.executable, "-P", "-s", "-X", "utf8", "-m", f"{__package__}.worker"))
         self._devices: list[dict[str, Any]] = []
         self._running: dict[str, Running] = {}
@@ -61,7 +65,7 @@ class Engine:
         self._seen = store.latest_seq()
 
     def devices(self) -> list[dict[str, Any]]:
-        """{"id", "type", "name", "memory"} of each device, best first; empty until ``run`` has found them."""
+        """{"id", "type", "name", "memory", "free"} of each device, best first; empty until ``run`` has found them."""
         return self._devices
 
     def wake(self) -> None:
@@ -81,6 +85,7 @@ class Engine:
             self._devices = await self._probe()
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._watch())
+                group.create_task(self._watch_memory())
                 for device in self._devices:
                     group.create_task(self._serve(device))
         finally:
@@ -111,7 +116,7 @@ class Engine:
     async def _serve(self, device: dict[str, Any]) -> None:
         types = [other["type"] for other in self._devices]
         accepts = {device["type"]}
-        if device is self._devices[0]:  # the best one also takes what names no device, or one that is not here
+        if device["id"] == self._devices[0]["id"]:  # the best one also takes what names no device, or one that is not here
             accepts |= {"auto", "cpu", "cuda", "mps"} - set(types)
         while True:
             try:
@@ -151,6 +156,17 @@ class Engine:
                 self._recover()
             except Gen3DError as error:
                 log.error("the list of jobs could not be read: %s", error)
+
+    async def _watch_memory(self) -> None:
+        while True:
+            free = await device_memory.free(self._devices)
+            told = [device.get("free") for device in self._devices]
+            self._devices = [{**device, "free": now} for device, now in zip(self._devices, free, strict=True)]
+            if any(map(_differs, self._devices, told)):
+                self._devices_changed()
+            else:
+                self._devices = [{**device, "free": old} for device, old in zip(self._devices, told, strict=True)]
+            await asyncio.sleep(LOOK)
 
     def _recover(self) -> None:
         for job in self._store.recover(own=self._running):
@@ -198,7 +214,9 @@ class Engine:
                     self._store.progress(job.id, {name: value for name, value in event.items() if name != "event"})
                     self._tell(job.id)
                 case "preview":
-                    self._tell(job.id, (folder / "preview.png").read_bytes())
+                    self._tell(job.id, "preview", (folder / "preview.png").read_bytes())
+                case "shape":
+                    self._tell(job.id, "shape", (folder / "shape.points").read_bytes())
                 case "checkpoint":
                     self._store.checkpointed(job.id)
         except (Gen3DError, OSError) as error:  # a disk that is full for a moment is no reason to lose the job
@@ -255,10 +273,11 @@ class Engine:
 
     # -------------------------------------------------------------------------------------------------- the rest
 
-    def _tell(self, job_id: str, preview: bytes | None = None) -> None:
+    def _tell(self, job_id: str, what: str = "", data: bytes = b"") -> None:
         try:
-            self._seen = max(self._seen, self._store.get(job_id).seq)
-            self._notify(job_id, preview)
+            job = self._store.get(job_id)
+            self._seen = max(self._seen, job.seq)
+            self._notify(job, what, data)
         except Exception:  # a listener's fault is not the job's
             log.exception("job %s: could not tell about a change", job_id)
 
@@ -292,6 +311,14 @@ class Engine:
             visible = environment.get("CUDA_VISIBLE_DEVICES")
             environment["CUDA_VISIBLE_DEVICES"] = visible.split(",")[index] if visible else str(index)
         return environment
+
+
+def _differs(device: dict[str, Any], told: int | None) -> bool:
+    """Whether the free memory has changed so much that a person would want to know."""
+    now = device["free"]
+    if now is None or told is None:
+        return now is not told
+    return bool(abs(now - told) > CHANGED * (device["memory"] or now))
 
 
 async def _events(process: Process) -> AsyncIterator[dict[str, Any]]:

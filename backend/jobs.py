@@ -3,6 +3,7 @@
 
     queued → running → done | failed | cancelled | interrupted
     failed | cancelled | interrupted → queued (resume);  running → queued (its worker is gone: recover)
+    done | failed | cancelled | interrupted → removed
 
 One SQLite file holds the truth; a call that returns has reached the disk (WAL, synchronous FULL). Several processes
 may use it at once. Every change takes the next number of one counter, ``seq``, so that a client which remembers the
@@ -13,6 +14,7 @@ which the list is rebuilt should the database ever be damaged.
 from __future__ import annotations
 
 import json
+import shutil
 import sqlite3
 import threading
 import time
@@ -28,7 +30,7 @@ from .errors import Gen3DError
 QUEUE_LIMIT = 1000
 CRASH_LIMIT = 3
 ENDED = ("done", "failed", "cancelled", "interrupted")
-STATES = ("queued", "running", *ENDED)
+STATES = ("queued", "running", *ENDED)  # and "removed", of which only the row is left, to tell clients
 RESUMABLE = ("failed", "cancelled", "interrupted")
 
 
@@ -60,7 +62,8 @@ class Job:
 
 _COLUMNS = tuple(f.name for f in fields(Job))
 _AS_JSON = ("params", "progress", "error", "result")
-_SELECT = f"SELECT {', '.join(_COLUMNS)} FROM jobs"
+_STATE = "CASE WHEN removed THEN 'removed' ELSE state END"
+_SELECT = f"SELECT {', '.join(_COLUMNS).replace('state', _STATE)} FROM jobs"
 
 
 class JobStore:
@@ -85,6 +88,7 @@ class JobStore:
             raise Gen3DError(cause, "Make it writable, or set GEN3D_HOME to another folder.") from error
         self._db = database.open_database(self._path, self._rebuild)
         self._version: int | None = None
+        self._delete_folders_of_removed()
 
     def close(self) -> None:
         self._db.close()
@@ -124,20 +128,24 @@ class JobStore:
             return job
 
     def get(self, job_id: str) -> Job:
-        """Raises Gen3DError for an unknown id."""
+        """The job, removed or not. Raises Gen3DError for an unknown id."""
         with self._errors():
-            return self._get(job_id)
+            return self._get(job_id, removed=True)
 
     def all(self) -> list[Job]:
-        """All jobs, oldest first."""
+        """All jobs that have not been removed, oldest first."""
         with self._errors():
-            return [_job(row) for row in self._db.execute(f"{_SELECT} ORDER BY number")]
+            return [_job(row) for row in self._db.execute(f"{_SELECT} WHERE NOT removed ORDER BY number")]
 
     def changed_since(self, seq: int, client: str | None = None) -> list[Job]:
-        """The jobs (of one client) that changed after ``seq``, in the order of their last change."""
+        """The jobs (of one client) that changed after ``seq``, in the order of their last change.
+
+        Removed ones are among them, but for those who begin at 0 and cannot know of any.
+        """
         with self._errors():
             rows = self._db.execute(
-                f"{_SELECT} WHERE seq > :seq AND (:client IS NULL OR client = :client) ORDER BY seq",
+                f"{_SELECT} WHERE seq > :seq AND (:client IS NULL OR client = :client) AND (:seq OR NOT removed)"
+                " ORDER BY seq",
                 {"seq": seq, "client": client},
             )
             return [_job(row) for row in rows]
@@ -159,6 +167,25 @@ class JobStore:
                 return job
             return self._change(job_id, state="queued", ended=None, error=None, attempts=0, cancel=0)
 
+    def remove(self, job_id: str) -> Job:
+        """Deletes an ended job with its folder. Raises Gen3DError for one that waits or runs."""
+        with self._transaction():
+            job = self._get(job_id)
+            if job.state not in ENDED:
+                raise Gen3DError(f"The job is {job.state}.", "Cancel it first.", field="job")
+            folder = storage.job_folder(self.home, job_id)
+            (folder / "job.json").unlink(missing_ok=True)  # first: nothing is rebuilt from what is half deleted
+            self._change(job_id, removed=1)
+        shutil.rmtree(folder, ignore_errors=True)
+        return self.get(job_id)
+
+    def _delete_folders_of_removed(self) -> None:
+        """Of jobs whose removal was interrupted."""
+        with self._errors():
+            gone = [row[0] for row in self._db.execute("SELECT id FROM jobs WHERE removed")]
+        for job_id in gone:
+            shutil.rmtree(storage.job_folder(self.home, job_id), ignore_errors=True)
+
     def mark_imported(self, job_id: str) -> Job:
         """Notes that the result is in a scene, so that it never comes a second time."""
         with self._transaction():
@@ -178,8 +205,9 @@ class JobStore:
             return job
 
     def folder(self, job_id: str) -> Path:
-        """The job's folder. Raises Gen3DError for an unknown id."""
-        return storage.job_folder(self.home, self.get(job_id).id)
+        """The job's folder. Raises Gen3DError for an unknown id, and for a removed job."""
+        with self._errors():
+            return storage.job_folder(self.home, self._get(job_id).id)
 
     # ---------------------------------------------------------------------------------------- what the engine does
 
@@ -303,10 +331,10 @@ class JobStore:
         row = self._db.execute(f"{_SELECT} WHERE id = ?", (job_id,)).fetchone()
         return None if row is None else _job(row)
 
-    def _get(self, job_id: str) -> Job:
+    def _get(self, job_id: str, *, removed: bool = False) -> Job:
         storage.job_folder(self.home, job_id)  # refuses what cannot be an id
         job = self._find(job_id)
-        if job is None:
+        if job is None or (job.state == "removed" and not removed):
             raise Gen3DError(f"There is no job {job_id[:40]!r}.", "List the jobs to see their ids.", field="job")
         return job
 
@@ -320,7 +348,7 @@ class JobStore:
         assignments = ", ".join(f"{name} = ?" for name in values)
         stored = [_stored(name, value) for name, value in values.items()]
         self._db.execute(f"UPDATE jobs SET {assignments} WHERE id = ?", (*stored, job_id))
-        job = self._get(job_id)
+        job = self._get(job_id, removed=True)
         if "ended" in values or "imported" in values:
             with suppress(OSError, Gen3DError):  # only a copy: an end must not be lost because the disk is full
                 self._write_copy(job)

@@ -5,7 +5,7 @@ The rules:
 
 * A WebSocket text frame carries one JSON object: ``{"type": …}`` and the fields of the message of that name.
   A binary frame, sent by the backend only, carries a 4-byte big-endian length, that many bytes of such JSON, and
-  the payload (``data``): a preview picture or a piece of a file.
+  the payload (``data``): a preview picture, the points of a shape or a piece of a file.
 * The first request is ``hello``; the backend answers ``welcome``. Every later request carries an id chosen by the
   client, and is answered once with that id: ``accepted``, ``refused``, ``synced`` or, for a file, ``chunk``\\ s.
 * ``accepted`` means durable. The same client sending ``submit`` with the same id again gets the same job.
@@ -40,8 +40,9 @@ MAX_HEADER = 4096  # bytes of the JSON of a binary frame
 MAX_FRAME = 4 + MAX_HEADER + MAX_DATA  # the longest frame there is
 MAX_NUMBER = 2**63 - 1
 
-STATES = ("queued", "running", "done", "failed", "cancelled", "interrupted")
+STATES = ("queued", "running", "done", "failed", "cancelled", "interrupted", "removed")
 PICTURES = ("image/png", "image/jpeg")
+POINT = 16  # bytes of one point of a shape: x, y, z as little-endian float32, then red, green, blue and a zero
 
 _NAME = r"[A-Za-z0-9_.:-]{1,100}"
 
@@ -135,6 +136,15 @@ class Resume(Message):
 
 
 @dataclass(frozen=True)
+class Remove(Message):
+    """Delete an ended job and its folder. Its row comes once more, in the state "removed"."""
+
+    type: ClassVar[str] = "remove"
+    request: str = _id()
+    job: str = _id()
+
+
+@dataclass(frozen=True)
 class Imported(Message):
     """The result has arrived in the scene and is not to be offered again."""
 
@@ -159,12 +169,22 @@ class Fetch(Message):
 
 @dataclass(frozen=True)
 class Welcome(Message):
-    """The answer to hello. ``seq`` is the counter's present value: lower than the client's means a new database."""
+    """The answer to hello. ``seq`` is the counter's present value: lower than the client's means a new database.
+    ``devices``: as in Devices, empty until they have been found."""
 
     type: ClassVar[str] = "welcome"
     protocol: int
     version: str
     seq: int = _limited(low=0)
+    devices: list[Any] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Devices(Message):
+    """What there is to compute with, best first: objects of "id", "type", "name", and "memory" and "free" in bytes or
+    null. Comes after every subscribe, and again when the free memory has changed."""
+
+    type: ClassVar[str] = "devices"
     devices: list[Any] = field(default_factory=list)
 
 
@@ -232,6 +252,23 @@ class Preview(Message):
 
 
 @dataclass(frozen=True)
+class Shape(Message):
+    """The shape of a running job as it is now, in points of POINT bytes, sRGB. Binary.
+
+    In metres: what is generated stands at the origin, its front towards -Y; what was captured is where it was.
+    """
+
+    type: ClassVar[str] = "shape"
+    job: str = _id()
+    data: bytes = b""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if len(self.data) % POINT:
+            fail("The shape ends in the middle of a point.", f"Send {POINT} bytes for each.", "data", code="malformed")
+
+
+@dataclass(frozen=True)
 class Chunk(Message):
     """A piece of a file, at ``offset`` of ``size`` bytes; ``sha256`` is of the whole file. Binary."""
 
@@ -243,8 +280,8 @@ class Chunk(Message):
     data: bytes = b""
 
 
-Request = Hello | Subscribe | Submit | Cancel | Resume | Imported | Fetch
-Event = Welcome | Accepted | Refused | JobRow | Synced | Preview | Chunk
+Request = Hello | Subscribe | Submit | Cancel | Resume | Remove | Imported | Fetch
+Event = Welcome | Devices | Accepted | Refused | JobRow | Synced | Preview | Shape | Chunk
 _REQUESTS: dict[str, Any] = {m.type: m for m in get_args(Request)}
 _EVENTS: dict[str, Any] = {m.type: m for m in get_args(Event)}
 
@@ -314,7 +351,12 @@ def _decode(frame: str | bytes, data: bytes | None, known: dict[str, Any]) -> An
         cls = known[kind]
         specs = {spec.name: spec for spec in fields(cls)}
         if "data" in values or ("data" in specs) is not (data is not None):
-            fail("Only previews and chunks are binary frames.", "Send the others as text.", "data", code="malformed")
+            fail(
+                "Only previews, shapes and chunks are binary frames.",
+                "Send the others as text.",
+                "data",
+                code="malformed",
+            )
         if cls is Hello:
             _check_version(values.get("protocol", MISSING))
         if data is not None:

@@ -127,7 +127,7 @@ async def serve(
         return
     try:
         hub = Hub(JobStore(home), deadlines or Deadlines())
-        hub.engine = Engine(hub.store, hub.notify, worker)
+        hub.engine = Engine(hub.store, hub.notify, worker, hub.devices_changed)
         await _serve(hub, host, port, path)
     finally:
         lock.release()

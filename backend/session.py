@@ -13,7 +13,7 @@ import hashlib
 import logging
 import math
 from collections import deque
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Coroutine
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from typing import Any
 from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
 
-from . import protocol
+from . import protocol, storage
 from .engine import Engine
 from .errors import Gen3DError
 from .jobs import Job, JobStore
@@ -58,7 +58,8 @@ class Session:
         self.rows: deque[Job] = deque()
         self.synced: deque[protocol.Synced] = deque()
         self.replies: deque[protocol.Event] = deque()
-        self.previews: dict[str, bytes] = {}  # newest of each job
+        self.pictures: dict[tuple[str, str], bytes] = {}  # newest preview and newest shape of each job
+        self.devices_changed = False
         self.files: deque[AsyncIterator[protocol.Event]] = deque()
         self.wake = asyncio.Event()
         self.room = asyncio.Event()
@@ -113,6 +114,7 @@ class Session:
                 self.sent, self.everyone, self.changed = since, everyone, True
                 self.rows.clear()
                 self.synced.append(protocol.Synced(request, store.latest_seq()))
+                self.devices_changed = True
                 self._owe()
                 return
             case protocol.Submit(request, kind, params):
@@ -125,6 +127,9 @@ class Session:
                 self._known(job_id)
                 job = store.resume(job_id)
                 self.hub.engine.wake()
+            case protocol.Remove(request, job_id):
+                self._known(job_id)
+                return self.hub.spawn(self._remove(request, job_id))
             case protocol.Imported(request, job_id):
                 self._known(job_id)
                 job = store.mark_imported(job_id)
@@ -136,7 +141,7 @@ class Session:
                 self.wake.set()
                 return
         self._reply(protocol.Accepted(request, job.id))
-        self.hub.notify(job.id, None)
+        self.hub.notify(job)
 
     def _hello(self, message: protocol.Hello) -> None:
         if self.client is not None:
@@ -147,11 +152,19 @@ class Session:
 
     async def _cancel(self, request: str, job_id: str) -> None:
         """Beside the conversation: it can take seconds, and goes through even if the client hangs up."""
+        await self._done(request, self.hub.engine.cancel(job_id))
+
+    async def _remove(self, request: str, job_id: str) -> None:
+        """Beside the conversation, too: a folder can be large."""
+        await self._done(request, asyncio.to_thread(self.hub.store.remove, job_id))
+
+    async def _done(self, request: str, work: Awaitable[Job]) -> None:
         try:
-            self._reply(protocol.Accepted(request, (await self.hub.engine.cancel(job_id)).id))
+            job = await work
         except Gen3DError as error:
-            self._reply(protocol.refusal(error, request))
-        self.hub.notify(job_id, None)
+            return self._reply(protocol.refusal(error, request))
+        self._reply(protocol.Accepted(request, job.id))
+        self.hub.notify(job)
 
     def _known(self, job_id: str) -> Path:
         try:
@@ -169,14 +182,19 @@ class Session:
         self.room.clear()
         self.wake.set()
 
-    def changed_job(self, job: Job, preview: bytes | None) -> None:
-        """A job has a new row, and perhaps a new picture."""
+    def changed_job(self, job: Job, what: str, data: bytes) -> None:
+        """A job has a new row, and perhaps a new "preview" or "shape"."""
         if self.sent is None or not (self.everyone or job.client == self.client):
             return
         self.changed = True
-        if preview and len(preview) <= protocol.MAX_DATA:
-            self.previews[job.id] = preview
+        if data and len(data) <= protocol.MAX_DATA:
+            self.pictures[what, job.id] = data
         self.wake.set()
+
+    def changed_devices(self) -> None:
+        if self.sent is not None:
+            self.devices_changed = True
+            self.wake.set()
 
     async def _send(self) -> None:
         while True:
@@ -199,14 +217,15 @@ class Session:
         if self.rows:
             job = self.rows.popleft()
             self.sent = job.seq
-            return _row(job, self.hub.store.folder(job.id))
+            return _row(job, storage.job_folder(self.hub.store.home, job.id))
         if self.synced:
             return self.synced.popleft()
-        if self.previews:
-            job_id = next(iter(self.previews))
-            picture = self.previews.pop(job_id)
-            media = "image/png" if picture.startswith(b"\x89PNG") else "image/jpeg"
-            return protocol.Preview(job_id, media, picture)
+        if self.devices_changed:
+            self.devices_changed = False
+            return protocol.Devices(self.hub.engine.devices())
+        if self.pictures:
+            what, job_id = next(iter(self.pictures))
+            return _picture(job_id, what, self.pictures.pop((what, job_id)))
         while self.files:
             if chunk := await anext(self.files[0], None):
                 return chunk
@@ -223,6 +242,12 @@ def _row(job: Job, folder: Path) -> protocol.JobRow:
         log.warning("row of job %s: %s", job.id, error)
         row = protocol.JobRow(**values | {"params": {}, "progress": None, "error": None, "result": None})
     return row
+
+
+def _picture(job_id: str, what: str, data: bytes) -> protocol.Event:
+    if what == "shape":
+        return protocol.Shape(job_id, data)
+    return protocol.Preview(job_id, "image/png" if data.startswith(b"\x89PNG") else "image/jpeg", data)
 
 
 def _finite(value: Any) -> Any:
@@ -280,12 +305,14 @@ class Hub:
         self.sessions: set[Session] = set()
         self.tasks: set[asyncio.Task[None]] = set()
 
-    def notify(self, job_id: str, preview: bytes | None) -> None:
-        """Called in the event loop whenever a job has changed."""
-        if self.sessions:
-            job = self.store.get(job_id)
-            for session in self.sessions:
-                session.changed_job(job, preview)
+    def notify(self, job: Job, what: str = "", data: bytes = b"") -> None:
+        """Called in the event loop whenever a job has changed, or has a new "preview" or "shape"."""
+        for session in self.sessions:
+            session.changed_job(job, what, data)
+
+    def devices_changed(self) -> None:
+        for session in self.sessions:
+            session.changed_devices()
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)

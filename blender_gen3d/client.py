@@ -49,7 +49,16 @@ class Fetched:
     path: Path
 
 
-News = protocol.Accepted | protocol.Refused | protocol.JobRow | protocol.Preview | Fetched | Link
+News = (
+    protocol.Accepted
+    | protocol.Refused
+    | protocol.JobRow
+    | protocol.Preview
+    | protocol.Shape
+    | protocol.Devices
+    | Fetched
+    | Link
+)
 
 
 class Client:
@@ -61,6 +70,7 @@ class Client:
     def __init__(self, name: str, find: Find, *, everyone: bool = False) -> None:
         self.name = name
         self.welcome: protocol.Welcome | None = None
+        self.devices: list[dict[str, Any]] = []  # as protocol.Devices has them
         self._find = find
         self._everyone = everyone
         self._seq = 0
@@ -107,8 +117,18 @@ class Client:
     def resume(self, job: str) -> str:
         return self._ask(protocol.Resume(_new_id(), job))
 
+    def remove(self, job: str) -> str:
+        return self._ask(protocol.Remove(_new_id(), job))
+
     def imported(self, job: str) -> str:
         return self._ask(protocol.Imported(_new_id(), job))
+
+    def listen_to(self, everyone: bool) -> None:
+        """From now on, tell of own jobs only or of everyone's."""
+        with self._changed:
+            self._everyone = everyone
+            if self._out:
+                self._out.put(protocol.Subscribe(_new_id(), 0, everyone))
 
     def fetch(self, job: str, file: str, target: Path) -> str:
         """Copy a file of a finished result from a backend on another machine; ``target`` appears when complete."""
@@ -117,6 +137,18 @@ class Client:
             self._targets[message.request] = target
         _part(target).unlink(missing_ok=True)
         return self._ask(message)
+
+    def fetch_and_wait(self, job: str, file: str, target: Path, *, patience: float = 60.0) -> Path:
+        """As ``fetch``, but returns when ``target`` is there. Raises Gen3DError where it is refused, the backend is
+        lost for ``patience`` seconds, or this client is closed."""
+        request = self.fetch(job, file, target)
+        while not self.answered(request):
+            if self._stop.wait(0.05):
+                raise errors.Gen3DError("The connection was closed.", "Import the result again.", field="closed")
+            self._require_backend(patience)
+        if refused := self._refused.get(request):
+            raise errors.Gen3DError(refused.cause, refused.next_step, field=refused.field)
+        return target
 
     def answered(self, request: str) -> bool:
         """Whether the backend has answered; until then a request is sent again over every new connection."""
@@ -236,7 +268,7 @@ class Client:
             raise errors.Gen3DError("The backend does not greet.", "Update it.", field="protocol_version")
         if answer.seq < self._seq:  # another database than last time: what we know is of no use
             self._seq = 0
-        self.welcome = answer
+        self.welcome, self.devices = answer, answer.devices
         connection.send(protocol.encode(protocol.Subscribe(_new_id(), self._seq, self._everyone)))
 
     def _converse(self, connection: ClientConnection) -> None:
@@ -272,11 +304,18 @@ class Client:
                 self._seq = max(self._seq, event.seq)
                 with self._changed:
                     self._jobs[event.id] = event
+                    if event.state == "removed":
+                        del self._jobs[event.id]
                 self._tell("job", event.id, event)
+            case protocol.Devices():
+                self.devices = event.devices
+                self._tell("devices", "", event)
             case protocol.Synced():
                 self._seq = max(self._seq, event.seq)
             case protocol.Preview():
                 self._tell("preview", event.job, event)
+            case protocol.Shape():
+                self._tell("shape", event.job, event)
             case protocol.Chunk():
                 self._store(event)
             case protocol.Accepted() | protocol.Refused():

@@ -9,15 +9,17 @@ import itertools
 import json
 import os
 import signal
+import struct
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 from PIL import Image
 
-from backend import storage
+from backend import protocol, storage
 from backend.engine import Engine
 from backend.errors import Gen3DError
 from backend.jobs import ENDED, Job, JobStore
@@ -39,18 +41,20 @@ def run_to_end(store: JobStore, job: Job) -> Job:
 
 
 def test_a_job_runs_to_its_result_and_tells_its_way(store: JobStore) -> None:
-    job, told, pictures = toys.submit(store, steps=60), list[Job](), list[bytes]()
+    job, told, pictures, shapes = toys.submit(store, steps=60), list[Job](), list[bytes](), list[bytes]()
 
-    def notify(job_id: str, preview: bytes | None) -> None:
-        assert job_id == job.id
-        told.append(store.get(job_id))
-        if preview is not None:
-            pictures.append(preview)
+    def notify(changed: Job, what: str, data: bytes) -> None:
+        assert changed.id == job.id
+        told.append(changed)
+        if what:
+            {"preview": pictures, "shape": shapes}[what].append(data)
 
     async def work() -> Job:
         async with toys.running(store, notify) as engine:
             done = await toys.ended(store, job)
-            assert engine.devices() == [{"id": "cpu", "type": "cpu", "name": "toy", "memory": None}]
+            (device,) = engine.devices()
+            assert {**device, "free": 0} == {"id": "cpu", "type": "cpu", "name": "toy", "memory": None, "free": 0}
+            assert 2**24 < device["free"] <= psutil.virtual_memory().total
             return done
 
     done = asyncio.run(work())
@@ -63,6 +67,9 @@ def test_a_job_runs_to_its_result_and_tells_its_way(store: JobStore) -> None:
     phases = [row.progress["phase"] for row in told if row.progress]
     assert phases[0] == "prepare" and phases[-1] == "train" and told[0].state == "running"
     assert 1 <= len(pictures) <= 4  # 60 steps of 0.02 s, two a second
+    assert 1 <= len(shapes) <= 3 and all(len(data) == 3 * protocol.POINT for data in shapes)
+    x, _, _, red, _, _, zero = struct.unpack("<fff4B", shapes[-1][: protocol.POINT])
+    assert 0 < x < 0.6 and red == round(x * 255) and zero == 0
     assert all(Image.open(io.BytesIO(picture)).size == (6, 4) for picture in pictures)
     assert not (store.folder(job.id) / "checkpoints").exists()
     assert "a library talks on standard output" in (store.folder(job.id) / "worker.log").read_text()
@@ -149,7 +156,7 @@ def test_two_jobs_on_one_device_run_one_after_the_other(store: JobStore) -> None
     jobs, together = [toys.submit(store, str(i), steps=20, pause=0.005) for i in range(3)], set()
 
     async def work() -> None:
-        def notify(job_id: str, preview: bytes | None) -> None:
+        def notify(*_: object) -> None:
             together.add(sum(job.state == "running" for job in store.all()))
 
         async with toys.running(store, notify):
@@ -201,7 +208,7 @@ def test_cancel_and_resume_from_another_process_reach_the_engine(store: JobStore
     told: list[str] = []
 
     async def work() -> None:
-        async with toys.running(store, lambda job_id, preview: told.append(store.get(job_id).state)):
+        async with toys.running(store, lambda job, what, data: told.append(job.state)):
             await toys.until(lambda: (store.get(job.id).progress or {}).get("phase") == "train")
             other.request_cancel(job.id)
             assert await toys.until(lambda: store.get(job.id).state == "cancelled") < 5.0
@@ -241,7 +248,7 @@ def test_two_engines_never_share_a_home(store: JobStore) -> None:
 def test_a_listener_that_fails_does_not_harm_the_job(store: JobStore) -> None:
     job = toys.submit(store, steps=5)
 
-    def notify(job_id: str, preview: bytes | None) -> None:
+    def notify(*_: object) -> None:
         raise ValueError("bad listener")
 
     async def work() -> Job:

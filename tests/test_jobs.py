@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sqlite3
 from pathlib import Path
 
@@ -50,6 +51,37 @@ def test_names_from_outside_never_reach_the_disk(store: JobStore, name: str) -> 
         with pytest.raises(Gen3DError, match="not valid text"):
             submit(store, name, client=name)
     assert all(len(path.name) == 24 for path in (store.home / "jobs").iterdir())
+
+
+def test_a_removed_job_leaves_only_its_row_for_those_who_knew_it(store: JobStore) -> None:
+    job, other = submit(store, "1"), submit(store, "2")
+    folder = store.folder(job.id)
+    with pytest.raises(Gen3DError, match="queued"):
+        store.remove(job.id)
+    store.request_cancel(job.id)
+    (folder / "result").mkdir()
+    known = store.latest_seq()
+    gone = store.remove(job.id)
+    assert gone.state == "removed" and store.get(job.id) == gone and not folder.exists()
+    assert [row.id for row in store.all()] == [row.id for row in store.changed_since(0)] == [other.id]
+    assert store.changed_since(known) == [gone]
+    assert submit(store, "1") == gone  # the client sends it again because the answer was lost
+    for call in (store.remove, store.resume, store.mark_imported, store.request_cancel, store.folder):
+        with pytest.raises(Gen3DError, match="no job"):
+            call(job.id)
+    assert [row.id for row in (store.claim(), store.claim()) if row] == [other.id]
+
+
+def test_a_removal_that_was_interrupted_is_finished_later(store: JobStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    job = submit(store)
+    store.request_cancel(job.id)
+    folder = store.folder(job.id)
+    with monkeypatch.context() as broken:
+        broken.setattr(shutil, "rmtree", lambda *_, **__: None)
+        store.remove(job.id)
+    assert folder.is_dir()
+    store.close()
+    assert JobStore(store.home).all() == [] and not folder.exists()
 
 
 def test_every_change_takes_the_next_number_and_a_client_sees_only_its_own(store: JobStore) -> None:
@@ -206,7 +238,7 @@ def test_an_older_database_is_migrated_with_its_jobs(store: JobStore, monkeypatc
     newer = JobStore(store.home)
     assert newer.get(job.id) == job
     assert newer._db.execute("SELECT note FROM jobs").fetchone() == ("none",)
-    assert newer._db.execute("PRAGMA user_version").fetchone() == (2,)
+    assert newer._db.execute("PRAGMA user_version").fetchone() == (len(database.MIGRATIONS),)
 
 
 def test_a_migration_that_fails_changes_nothing(store: JobStore, monkeypatch: pytest.MonkeyPatch) -> None:

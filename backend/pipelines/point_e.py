@@ -260,21 +260,30 @@ def _teller(job: Job) -> Callable[[], Progress]:
             steps,
             LOOKED + (SAMPLED - LOOKED) * done,
             seconds_left=None if rate is None else rate * (1 - done),
-            preview=lambda: _picture(job),
+            preview=lambda: point_picture.draw(*_drawn(job)),
+            shape=lambda: _stood(job),
             snapshot=job.snapshot,
         )
 
     return told
 
 
-def _picture(job: Job) -> NDArray[np.uint8]:
-    """The first cloud of those being drawn, as it is expected to become."""
+def _drawn(job: Job) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+    """Points and colours of the first cloud of those being drawn, as it is expected to become."""
     assert job.state is not None
     clean = _side_by_side(job.state.clean, len(job.generators))
     cloud = job.prior.stages[job.stage].diffusion.unscale(clean)
     if job.points is not None:
         cloud = torch.cat([job.points, cloud], 2)
-    return point_picture.draw(*as_points(cloud[0]))
+    return as_points(cloud[0])
+
+
+def _stood(job: Job) -> NDArray[np.float32]:
+    """The same where its mesh will stand, [N, 6]."""
+    points, colours = _drawn(job)
+    matrix = standing(points, job.settings.size or embedded.metres(job.settings.prompt))
+    world = points @ matrix[:3, :3].T + matrix[:3, 3]
+    return np.concatenate([world, colours / 255], 1).astype(np.float32)
 
 
 # ------------------------------------------------------------------------------------------------------------- mesh

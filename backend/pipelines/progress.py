@@ -33,8 +33,9 @@ class Progress:
 
     phase: "prepare", "train", "evaluate", "mesh" or "render"; step and total count within the phase (total 0: not
     known, as when training by time); fraction in [0, 1] and seconds_left are of the whole job.
-    ``preview()`` renders a picture, uint8 sRGB [H, W, 3]; ``snapshot()`` copies the state. Both cost time, so they
-    are called only when wanted, before the pipeline is asked for its next step.
+    ``preview()`` renders a picture, uint8 sRGB [H, W, 3]; ``shape()`` gives points of the surface as it is now,
+    float32 [N, 6]: world coordinates in metres and sRGB in 0..1; ``snapshot()`` copies the state. All three cost time,
+    so they are called only when wanted, before the pipeline is asked for its next step.
     """
 
     phase: str
@@ -44,6 +45,7 @@ class Progress:
     seconds_left: float | None = None
     loss: float | None = None
     preview: Callable[[], NDArray[np.uint8]] | None = None
+    shape: Callable[[], NDArray[np.float32]] | None = None
     snapshot: Callable[[], Snapshot] | None = None
 
 

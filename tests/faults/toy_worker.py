@@ -70,7 +70,11 @@ def toy(settings: NerfSettings, out: Path, resume: Snapshot | None) -> Pipeline:
         def preview(step: int = step) -> NDArray[np.uint8]:
             return np.full((4, 6, 3), step % 256, np.uint8)
 
-        yield Progress("train", step, total, step / total, loss=loss, preview=preview, snapshot=snapshot)
+        def points(step: int = step) -> NDArray[np.float32]:
+            return np.full((3, 6), step / 100, np.float32)
+
+        offered = {"preview": preview, "shape": points, "snapshot": snapshot}
+        yield Progress("train", step, total, step / total, loss=loss, **offered)  # type: ignore[arg-type]
     (out / "state.json").write_text(json.dumps(state))
     return {"steps": step, "device": "cpu", "files": {"state": "state.json"}}
 

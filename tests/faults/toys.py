@@ -29,7 +29,7 @@ def submit(store: JobStore, request: str = "r", steps: int = 50, seed: int = 0, 
 
 @asynccontextmanager
 async def running(
-    store: JobStore, notify: Callable[[str, bytes | None], None] = lambda job_id, preview: None
+    store: JobStore, notify: Callable[[Job, str, bytes], None] = lambda job, what, data: None
 ) -> AsyncIterator[Engine]:
     engine = Engine(store, notify, TOY)
     task = asyncio.create_task(engine.run())

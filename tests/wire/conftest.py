@@ -90,6 +90,7 @@ class Talk:
     def __init__(self, connection: ClientConnection, name: str | None = None) -> None:
         self.connection = connection
         self.rows: dict[str, protocol.JobRow] = {}
+        self.devices: list[dict[str, Any]] = []
         if name != "":
             self.say(protocol.Hello(name or f"tester-{os.urandom(6).hex()}"))
             welcome = self.hear()
@@ -100,7 +101,9 @@ class Talk:
         self.connection.send(protocol.encode(message) if isinstance(message, protocol.Message) else message)
 
     def hear(self, timeout: float = 5.0) -> protocol.Event:
-        event = protocol.decode_event(self.connection.recv(timeout))
+        """The next event; the devices, which come at any time, are noted."""
+        while isinstance(event := protocol.decode_event(self.connection.recv(timeout)), protocol.Devices):
+            self.devices = event.devices
         if isinstance(event, protocol.JobRow):
             self.rows[event.id] = event
         return event
@@ -112,7 +115,7 @@ class Talk:
         while True:
             event = self.hear()
             other = request and getattr(event, "request", request) not in (request, None)
-            if not other and not isinstance(event, protocol.JobRow | protocol.Preview):
+            if not other and not isinstance(event, protocol.JobRow | protocol.Preview | protocol.Shape):
                 return event
 
     def until_ended(self, job: str) -> protocol.JobRow:

@@ -43,6 +43,7 @@ requests = st.one_of(
     st.builds(protocol.Submit, ids, st.just("nerf"), sensible),
     st.builds(protocol.Cancel, ids, ids),
     st.builds(protocol.Resume, ids, ids),
+    st.builds(protocol.Remove, ids, ids),
     st.builds(protocol.Imported, ids, ids),
     st.builds(protocol.Fetch, ids, ids, st.from_regex(r"[^\\:\0]{1,255}", fullmatch=True).filter(str.isascii), counts),
 )
@@ -57,6 +58,8 @@ events = st.one_of(
     rows,
     st.builds(protocol.Synced, ids, counts),
     st.builds(protocol.Preview, ids, st.sampled_from(protocol.PICTURES), st.binary(max_size=200)),
+    st.builds(protocol.Shape, ids, st.binary(max_size=20).map(lambda data: data * protocol.POINT)),
+    st.builds(protocol.Devices, st.lists(objects, max_size=3)),
     st.builds(protocol.Chunk, ids, counts, counts, st.just("0123456789abcdef" * 4), st.binary(max_size=200)),
 )
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
@@ -20,7 +21,20 @@ from websockets.exceptions import ConnectionClosed, ConnectionClosedError
 from websockets.sync.client import ClientConnection
 
 from backend import protocol
-from backend.protocol import Cancel, Fetch, Hello, Imported, JobRow, Preview, Refused, Resume, Submit, Subscribe
+from backend.protocol import (
+    Cancel,
+    Fetch,
+    Hello,
+    Imported,
+    JobRow,
+    Preview,
+    Refused,
+    Remove,
+    Resume,
+    Shape,
+    Submit,
+    Subscribe,
+)
 
 from .conftest import Backend, Talk
 
@@ -125,7 +139,7 @@ def test_another_protocol_is_told_so(backend: Backend) -> None:
 
 def test_unknown_jobs_are_refused_and_a_job_can_be_cancelled_at_once(talk: Talk) -> None:
     for job in ("0" * 24, "nonsense", "..", "a:b"):
-        for message in (Cancel("r", job), Resume("r", job), Imported("r", job), Fetch("r", job, "x")):
+        for message in (Cancel("r", job), Resume("r", job), Remove("r", job), Imported("r", job), Fetch("r", job, "x")):
             assert talk.ask(message).code == "unknown_job"
     talk.ask(Subscribe("s", talk.welcome.seq))
     request = fresh()
@@ -164,7 +178,7 @@ def test_clients_see_their_own_jobs_unless_they_ask_for_all(backend: Backend) ->
         for everyone in (False, True):
             talk.say(Subscribe("s", everyone=everyone))
             seen = set()
-            while isinstance(event := talk.hear(), JobRow | Preview):
+            while isinstance(event := talk.hear(), JobRow | Preview | Shape):
                 seen.add(event.id if isinstance(event, JobRow) else event.job)
             assert isinstance(event, protocol.Synced)
             assert (seen == {jobs[names[0]]}) if not everyone else (seen >= set(jobs.values()))
@@ -181,6 +195,8 @@ def test_a_job_runs_shows_itself_ends_and_is_imported_once(talk: Talk) -> None:
     assert "running" in [row.state for row in rows] and any(row.progress for row in rows)
     pictures = [event for event in events if isinstance(event, Preview)]
     assert pictures and all(p.job == job and p.media == "image/png" and p.data[1:4] == b"PNG" for p in pictures)
+    shapes = [event for event in events if isinstance(event, Shape)]
+    assert shapes and all(s.job == job and len(s.data) == 2 * protocol.POINT for s in shapes)
     assert rows[-1].result and rows[-1].result["worst"] is None  # JSON has no NaN
     assert Path(rows[-1].folder, "result", "mesh.bin").is_file()
     assert not rows[-1].imported
@@ -189,6 +205,39 @@ def test_a_job_runs_shows_itself_ends_and_is_imported_once(talk: Talk) -> None:
     talk.ask(Subscribe("s", rows[-1].seq))
     with pytest.raises(TimeoutError):
         talk.hear(0.3)
+
+
+def test_an_ended_job_can_be_removed_and_everybody_hears_of_it(talk: Talk) -> None:
+    talk.ask(Subscribe("s", talk.welcome.seq))
+    job = talk.ask(Submit(fresh(), "nerf", LONG)).job
+    refused = talk.ask(Remove("early", job))
+    assert refused.code == "invalid" and "Cancel it first" in refused.next_step
+    talk.say(Cancel("now", job))
+    folder = Path(talk.until_ended(job).folder)
+    assert folder.is_dir()
+    assert talk.ask(Remove("late", job)).job == job and not folder.exists()
+    while not (isinstance(row := talk.hear(), JobRow) and row.id == job and row.state == "removed"):
+        pass
+    for message in (Remove("again", job), Resume("again", job), Imported("again", job), Cancel("again", job)):
+        assert talk.ask(message).code == "unknown_job"
+    talk.say(Subscribe("anew"))
+    seen = []
+    while not isinstance(event := talk.hear(), protocol.Synced):
+        seen.append(event)
+    assert job not in [event.id for event in seen if isinstance(event, JobRow)]
+
+
+def test_devices_and_their_free_memory_are_told(backend: Backend) -> None:
+    with backend.open() as connection:
+        talk = Talk(connection, fresh("devices"))
+        talk.say(Subscribe("s", talk.welcome.seq))
+        deadline = time.monotonic() + 10
+        while not (talk.devices and talk.devices[0]["free"]):
+            assert time.monotonic() < deadline
+            with contextlib.suppress(TimeoutError):
+                talk.hear(0.5)
+    (device,) = talk.devices
+    assert device["name"] == "toy" and device["free"] > 2**24
 
 
 def test_files_come_in_pieces_and_only_those_of_the_result(talk: Talk, backend: Backend) -> None:
@@ -271,6 +320,7 @@ class AnyOrder(RuleBasedStateMachine):
         self.name = fresh("machine")
         self.greeted = False
         self.jobs: dict[str, str] = {}
+        self.removed: dict[str, str] = {}
 
     def teardown(self) -> None:
         for job in self.jobs.values():
@@ -292,7 +342,9 @@ class AnyOrder(RuleBasedStateMachine):
     @rule(request=requests, seconds=st.sampled_from([0.0, 600.0]))
     def submit(self, request: str, seconds: float) -> None:
         answer = self.expect(Submit(request, "nerf", {"dataset": "x", "seconds": seconds}), None)
-        if self.greeted:
+        if self.greeted and request in self.removed:
+            assert self.removed[request] == answer.job  # answered as it was the first time
+        elif self.greeted:
             assert self.jobs.setdefault(request, answer.job) == answer.job
 
     @rule(request=requests)
@@ -303,6 +355,14 @@ class AnyOrder(RuleBasedStateMachine):
     def resume(self, request: str) -> None:
         answer = self.talk.ask(Resume("c", self.jobs.get(request, "none")))
         assert isinstance(answer, protocol.Accepted) or answer.code in ("unknown_job", "invalid", "hello_first")
+
+    @rule(request=requests)
+    def remove(self, request: str) -> None:
+        answer = self.talk.ask(Remove("c", self.jobs.get(request, "none")))
+        if isinstance(answer, protocol.Accepted):
+            self.removed[request] = self.jobs.pop(request)
+        else:
+            assert answer.code in ("unknown_job", "invalid", "hello_first")
 
     @rule(request=requests)
     def imported(self, request: str) -> None:
