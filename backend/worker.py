@@ -9,6 +9,7 @@ Either way the worker saves its state where that is quick, and ends. Standard ou
 
     {"event": "progress", "phase", "step", "total", "fraction", "seconds_left", "loss"}   about once a second
     {"event": "preview"}      preview.png in the folder is new
+    {"event": "shape"}        shape.points in the folder is new, as protocol.Shape has them
     {"event": "checkpoint"}   the state is safe
     then exactly one of       {"event": "done"}, {"event": "stopped"},
                               {"event": "failed" | "interrupted", "error": {"cause", "next_step", "field", "log"}}
@@ -33,13 +34,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import settings, storage
-from .driver import Listener, Run, Stopped, drive, explain, png
+from .driver import Listener, Run, Stopped, drive, explain, png, points
 from .errors import Gen3DError
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     from .pipelines.progress import Progress
 
 REPORT_SECONDS = 1.0
@@ -49,9 +47,15 @@ LOCK_SECONDS = 60.0
 
 def pipelines() -> dict[str, Run]:
     """Every kind of job and what does it."""
-    from .pipelines import nerf, point_e
+    from .pipelines import bake, nerf, point_e
 
-    return {"generate": point_e.generate, "nerf": nerf.train, "remesh": nerf.remesh, "render": nerf.render}
+    return {
+        "generate": point_e.generate,
+        "nerf": nerf.train,
+        "remesh": nerf.remesh,
+        "render": nerf.render,
+        "bake": bake.bake,
+    }
 
 
 def main(
@@ -90,7 +94,11 @@ def _work(folder: Path, table: Callable[[], Mapping[str, Run]], channel: Channel
                 raise Gen3DError(f"There is no job kind {kind!r:.40}.", "Update Gen3D.", field="kind")
             channel.watch()
             listener = Listener(
-                channel.progress, lambda picture: channel.preview(folder, picture), channel.saved, channel.stopping
+                channel.progress,
+                lambda picture: channel.show(folder / "preview.png", png(picture)),
+                lambda shape: channel.show(folder / "shape.points", points(shape)),
+                channel.saved,
+                channel.stopping,
             )
             values = settings.parse(cls, job.get("params"))
             drive(kind, table()[kind], values, folder, folder / "result", listener)
@@ -161,31 +169,30 @@ class Channel:
         names = ("phase", "step", "total", "fraction", "seconds_left", "loss")
         self.send({"event": "progress", **{name: getattr(progress, name) for name in names}})
 
-    def preview(self, folder: Path, picture: NDArray[np.uint8]) -> None:
-        storage.write_atomic(folder / "preview.png", png(picture), durable=False)
-        self.send({"event": "preview"})
+    def show(self, path: Path, data: bytes) -> None:
+        """Replaces the file that the event of its name is about."""
+        storage.write_atomic(path, data, durable=False)
+        self.send({"event": path.stem})
 
 
 def find_devices() -> list[dict[str, Any]]:
-    """The devices torch can use, best first: {"id", "type", "name", "memory" in bytes or None}; the CPU is last."""
+    """The devices torch can use, best first, the CPU last: {"id", "type", "name", "memory" in bytes or None}, and the
+    "uuid" of NVIDIA's."""
+    import psutil
     import torch
 
     found: list[dict[str, Any]] = []
+    memory = psutil.virtual_memory().total
     for index in range(torch.cuda.device_count() if torch.cuda.is_available() else 0):
         facts = torch.cuda.get_device_properties(index)
-        found.append({"id": f"cuda:{index}", "type": "cuda", "name": facts.name, "memory": facts.total_memory})
+        uuid = str(getattr(facts, "uuid", ""))  # AMD's have none
+        found.append(
+            {"id": f"cuda:{index}", "type": "cuda", "name": facts.name, "memory": facts.total_memory, "uuid": uuid}
+        )
     if torch.backends.mps.is_available():
-        found.append({"id": "mps", "type": "mps", "name": "Apple GPU", "memory": memory()})
+        found.append({"id": "mps", "type": "mps", "name": "Apple GPU", "memory": memory})
     name = platform.processor() or platform.machine()
-    return [*found, {"id": "cpu", "type": "cpu", "name": f"{name}, {os.cpu_count()} threads", "memory": memory()}]
-
-
-def memory() -> int | None:
-    """Main memory in bytes, where the system says."""
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):  # Windows has no sysconf
-        return None
+    return [*found, {"id": "cpu", "type": "cpu", "name": f"{name}, {os.cpu_count()} threads", "memory": memory}]
 
 
 if __name__ == "__main__":

@@ -24,7 +24,8 @@ from ..data.training_pixels import TrainingPixels
 from ..errors import Gen3DError
 from ..metrics import image as image_metrics
 from ..settings import NerfSettings, RemeshSettings, RenderSettings
-from . import nerf_fast, nerf_paper, novel_views, radiance
+from . import camera_path, nerf_fast, nerf_paper, novel_views, radiance
+from .camera_path import CameraPath
 from .devices import choose_device
 from .meshing import write_mesh
 from .nerf_fast import FastNerf, FastTraining, Shape
@@ -85,6 +86,7 @@ def train(settings: NerfSettings, out: Path, resume: Snapshot | None = None) -> 
                 seconds_left=spent / done * (1 - done) if done > 0 else None,
                 loss=float(loss),
                 preview=lambda: novel_views.preview(field.eval(), scene, pixels.cameras),
+                shape=lambda: novel_views.seen_points(field.eval(), scene, pixels.cameras),
                 snapshot=snapshot,
             )
             field.train()
@@ -92,11 +94,10 @@ def train(settings: NerfSettings, out: Path, resume: Snapshot | None = None) -> 
 
     metrics = yield from evaluate(field, scene, images, world_to_box, device, out, snapshot)
     if settings.turntable:
-        cameras = novel_views.lens_cameras(
-            scene, novel_views.turntable(scene, settings.turntable), scene.width, scene.height
-        )
-        size = (scene.width, scene.height)
-        for index, count, share in novel_views.write_views(field, scene, cameras.to(device), size, out, False, True):
+        lenses = [novel_views.scene_lens(scene)] * settings.turntable
+        cameras = novel_views.pinholes(scene, novel_views.turntable(scene, settings.turntable), lenses).to(device)
+        filming = novel_views.write_views(field, scene, cameras, lenses, out, pngs=False, movie=True)
+        for index, count, share in filming:
             yield Progress("render", index, count, EVALUATED + (FILMED - EVALUATED) * share, snapshot=snapshot)
     radiance.save(field, scene, out)
     making = write_mesh(field, settings.mesh, np.array(scene.box_to_world), np.array(scene.eyes), device, out)
@@ -133,16 +134,20 @@ def render(settings: RenderSettings, out: Path, resume: Snapshot | None = None) 
     device = choose_device(settings.device)
     field, scene = radiance.load(Path(settings.result), device)
     if settings.cameras:
-        poses = novel_views.read_camera_path(Path(settings.cameras))
+        path = camera_path.read(Path(settings.cameras))
     else:
-        poses = novel_views.turntable(scene, settings.frames)
-    width, height = novel_views.size(scene, settings.width, settings.height)
-    cameras = novel_views.lens_cameras(scene, poses, width, height).to(device)
-    writing = novel_views.write_views(field, scene, cameras, (width, height), out, True, settings.film)
+        path = CameraPath(novel_views.turntable(scene, settings.frames))
+    known = path.lenses or [novel_views.scene_lens(scene)] * len(path.camera_to_world)
+    lenses = [novel_views.resized(lens, settings.width, settings.height) for lens in known]
+    cameras = novel_views.pinholes(scene, path.camera_to_world, lenses).to(device)
+    writing = novel_views.write_views(
+        field, scene, cameras, lenses, out, pngs=settings.png, movie=settings.film, exrs=settings.exr
+    )
     for index, count, share in writing:
         yield Progress("render", index, count, share)
-    files = {"views": "views"} | ({"film": "turntable.mp4"} if settings.film else {})
-    facts = {"frames": len(poses), "width": width, "height": height}
+    wanted = {"views": settings.png, "exr": settings.exr, "film": settings.film}
+    files = {role: "turntable.mp4" if role == "film" else role for role, asked in wanted.items() if asked}
+    facts = {"frames": len(lenses), "width": lenses[0].width, "height": lenses[0].height}
     return {"device": str(device), "box_to_world": scene.box_to_world, "files": files, "views": facts}
 
 

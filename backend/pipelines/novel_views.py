@@ -3,12 +3,10 @@
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -16,21 +14,27 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from ..data import exr
 from ..data.film import film
-from ..data.validate import MAX_COORDINATE
+from ..data.lens import Intrinsics
 from ..errors import Gen3DError
+from ..geometry.export import srgb_to_linear
 from ..rendering.cameras import Cameras
 from .radiance import RadianceField, Scene
 
 CHUNK = 2**14
 FPS = 24.0
+NOTHING = 1e10  # depth where there is no surface, as Blender has it
+SEEN_RAYS, OPAQUE = 2**14, 0.8
 
 
 def picture(
     field: RadianceField, cameras: Cameras, index: int, width: int, height: int
 ) -> Generator[float, None, NDArray[np.float32]]:
-    """What camera ``index`` sees, [height, width, 4]: sRGB, premultiplied by the opacity that follows. Yields the share
-    done, several times a second, so that who waits can stop."""
+    """What camera ``index`` sees, [height, width, 5]: sRGB, premultiplied by the opacity that follows, and by which is
+    also weighted the distance along the ray, in box units, that comes last.
+
+    Yields the share done, several times a second, so that who waits can stop."""
     device = cameras.lens.device
     parts: list[Tensor] = []
     total = width * height
@@ -38,14 +42,15 @@ def picture(
         flat = torch.arange(start, min(start + CHUNK, total), device=device)
         place = torch.stack([flat % width, flat // width], 1).float() + 0.5
         seen = field.render(*cameras.rays(torch.full_like(flat, index), place))
-        parts.append(torch.cat([seen.rgb, seen.opacity[:, None]], 1).cpu())
+        unit = torch.cat([seen.rgb, seen.opacity[:, None]], 1).clamp(0, 1)
+        parts.append(torch.cat([unit, seen.depth[:, None]], 1).cpu())
         yield min(1.0, (start + CHUNK) / total)
-    return torch.cat(parts).clamp(0, 1).view(height, width, 4).numpy()
+    return torch.cat(parts).view(height, width, 5).numpy()
 
 
 def over(picture: NDArray[np.float32], backdrop: float) -> NDArray[np.float32]:
-    """Premultiplied [H, W, 4] on a grey [H, W, 3]."""
-    return np.minimum(picture[..., :3] + (1 - picture[..., 3:]) * np.float32(backdrop), np.float32(1))
+    """A ``picture`` on a grey, [H, W, 3]."""
+    return np.minimum(picture[..., :3] + (1 - picture[..., 3:4]) * np.float32(backdrop), np.float32(1))
 
 
 def backdrop(scene: Scene) -> float:
@@ -60,13 +65,28 @@ def to_bytes(values: NDArray[np.float32]) -> NDArray[np.uint8]:
 
 def lens_cameras(scene: Scene, camera_to_world: NDArray[np.float64], width: int, height: int) -> Cameras:
     """Cameras [N, 4, 4] with the training pictures' angle of view across, for pictures of width x height."""
+    return pinholes(scene, camera_to_world, [resized(scene_lens(scene), width, height)] * len(camera_to_world))
+
+
+def pinholes(scene: Scene, camera_to_world: NDArray[np.float64], lenses: Sequence[Intrinsics]) -> Cameras:
+    """Cameras [N, 4, 4] with a lens each."""
     to_box = scene.world_to_box @ camera_to_world
     to_box[:, :3, :3] /= np.linalg.norm(to_box[:, :3, :3], axis=1, keepdims=True)
-    scale = width / scene.width
-    fl_x, fl_y, cx, cy = scene.lens
-    own = (fl_x * scale, fl_y * scale, cx * scale, height / 2 + (cy - scene.height / 2) * scale)
-    lens = torch.tensor([own] * len(to_box), dtype=torch.float32)
-    return Cameras(torch.from_numpy(to_box[:, :3].astype(np.float32)), lens)
+    rows = [(lens.fl_x, lens.fl_y, lens.cx, lens.cy) for lens in lenses]
+    return Cameras(torch.from_numpy(to_box[:, :3].astype(np.float32)), torch.tensor(rows, dtype=torch.float32))
+
+
+def scene_lens(scene: Scene) -> Intrinsics:
+    """That of the first training picture, without its distortion."""
+    return Intrinsics(scene.width, scene.height, *scene.lens)
+
+
+def resized(lens: Intrinsics, width: int, height: int) -> Intrinsics:
+    """A lens for pictures of another size, as ``size`` has it: the angle across stays."""
+    width, height = size(lens, width, height)
+    scale = width / lens.width
+    cy = height / 2 + (lens.cy - lens.height / 2) * scale
+    return Intrinsics(width, height, lens.fl_x * scale, lens.fl_y * scale, lens.cx * scale, cy)
 
 
 def turntable(scene: Scene, frames: int) -> NDArray[np.float64]:
@@ -93,61 +113,32 @@ def turntable(scene: Scene, frames: int) -> NDArray[np.float64]:
     return poses
 
 
-def read_camera_path(path: Path) -> NDArray[np.float64]:
-    """Camera-to-world [N, 4, 4] from JSON: a list of 4x4 matrices, or frames with a transform_matrix each.
-
-    Raises Gen3DError naming the first entry that is not a rigid pose.
-    """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise Gen3DError(
-            f"{path} cannot be read: {str(error)[:200]}.", "Give a JSON list of 4x4 matrices.", field="cameras"
-        ) from error
-    if isinstance(content, dict):
-        content = content.get("frames")
-    if not isinstance(content, list) or not content:
-        raise Gen3DError(f"{path} lists no cameras.", "Give a JSON list of 4x4 matrices.", field="cameras")
-    entries = [entry.get("transform_matrix") if isinstance(entry, dict) else entry for entry in content]
-    return np.stack([_pose(entry, f"{path}, camera {i}") for i, entry in enumerate(entries)])
-
-
-def _pose(entry: Any, where: str) -> NDArray[np.float64]:
-    try:
-        matrix = np.array(entry, np.float64)
-    except (TypeError, ValueError, OverflowError):
-        matrix = np.zeros(0)
-    if matrix.shape != (4, 4) or not np.abs(matrix).max() < MAX_COORDINATE:  # NaN is not less, either
-        raise Gen3DError(f"{where} is not a 4x4 matrix of finite numbers.", "Correct it.", field="cameras")
-    if np.abs(matrix[3] - (0, 0, 0, 1)).max() > 1e-4:
-        raise Gen3DError(
-            f"{where} has a last row other than 0 0 0 1.", "Give its position in column 4.", field="cameras"
-        )
-    rotation = matrix[:3, :3]
-    size = np.cbrt(abs(np.linalg.det(rotation)))
-    if size < 1e-9 or not np.allclose(rotation.T @ rotation, np.eye(3) * size**2, atol=1e-2 * size**2):
-        raise Gen3DError(f"{where} is not a rotation and a position.", "Correct it.", field="cameras")
-    if np.linalg.det(rotation) < 0:
-        raise Gen3DError(f"{where} mirrors space.", "Flip one axis of its rotation.", field="cameras")
-    matrix[:3, :3] /= size
-    return matrix
-
-
 def write_views(
-    field: RadianceField, scene: Scene, cameras: Cameras, size: tuple[int, int], out: Path, pngs: bool, movie: bool
+    field: RadianceField,
+    scene: Scene,
+    cameras: Cameras,
+    lenses: Sequence[Intrinsics],
+    out: Path,
+    *,
+    pngs: bool = True,
+    movie: bool = False,
+    exrs: bool = False,
 ) -> Iterator[tuple[int, int, float]]:
-    """All cameras as views/0000.png and on (straight alpha where the scene has it), and as turntable.mp4.
+    """All cameras as views/0000.png and on (straight alpha where the scene has it), as turntable.mp4, and as
+    exr/0000.exr and on.
 
-    size: width and height. Yields (view, views, share of the whole).
+    lenses: those of the cameras, one each. Yields (view, views, share of the whole). Raises Gen3DError for a film of
+    views that are not all of one size.
     """
-    width, height = size
-    count = len(cameras.lens)
+    count, first = len(lenses), lenses[0]
+    if movie and any((lens.width, lens.height) != (first.width, first.height) for lens in lenses):
+        raise Gen3DError("Views of several sizes make no film.", "Switch the film off.", field="film")
     with ExitStack() as stack:
-        append = stack.enter_context(film(out / "turntable.mp4", width, height, FPS)) if movie else None
-        if pngs:
-            (out / "views").mkdir()
-        for index in range(count):
-            drawing = picture(field, cameras, index, width, height)
+        append = stack.enter_context(film(out / "turntable.mp4", first.width, first.height, FPS)) if movie else None
+        for name in ("views",) * pngs + ("exr",) * exrs:
+            (out / name).mkdir()
+        for index, lens in enumerate(lenses):
+            drawing = picture(field, cameras, index, lens.width, lens.height)
             while True:
                 try:
                     share = next(drawing)
@@ -158,13 +149,29 @@ def write_views(
             solid = to_bytes(over(seen, backdrop(scene)))
             if pngs:
                 Image.fromarray(_straight(seen) if scene.alpha else solid).save(out / "views" / f"{index:04}.png")
+            if exrs:
+                exr.write(out / "exr" / f"{index:04}.exr", layers(scene, lens, seen))
             if append is not None:
                 append(solid)
 
 
+def layers(scene: Scene, lens: Intrinsics, picture: NDArray[np.float32]) -> dict[str, exr.Channel]:
+    """A ``picture`` as OpenEXR has it: R, G, B in linear light, premultiplied by A, all float16; and Z, float32, the
+    depth along the view in world units, ``NOTHING`` where there is nothing. All [H, W]."""
+    alpha, seen = picture[..., 3], picture[..., 3] > 0
+    weight = np.where(seen, alpha, 1)
+    light = srgb_to_linear(np.minimum(picture[..., :3] / weight[..., None], 1)) * alpha[..., None]
+    x = (np.arange(lens.width) + 0.5 - lens.cx) / lens.fl_x
+    y = (np.arange(lens.height) + 0.5 - lens.cy) / lens.fl_y
+    unit = np.cbrt(np.linalg.det(np.array(scene.box_to_world)[:3, :3]))
+    depth = unit * picture[..., 4] / weight / np.sqrt(1 + x**2 + y[:, None] ** 2)
+    half = {name: light[..., i].astype(np.float16) for i, name in enumerate("RGB")}
+    return {**half, "A": alpha.astype(np.float16), "Z": np.where(seen, depth, NOTHING).astype(np.float32)}
+
+
 def _straight(picture: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Premultiplied -> straight alpha, as PNG has it."""
-    alpha = picture[..., 3:]
+    """A ``picture``, premultiplied -> straight alpha, as PNG has it."""
+    alpha = picture[..., 3:4]
     colour = np.where(alpha > 0, picture[..., :3] / np.maximum(alpha, 1e-6), 0)
     return to_bytes(np.concatenate([np.minimum(colour, 1), alpha], 2).astype(np.float32))
 
@@ -182,12 +189,29 @@ def preview(field: RadianceField, scene: Scene, cameras: Cameras, longest: int =
             return to_bytes(over(end.value, backdrop(scene)))
 
 
-def size(scene: Scene, width: int, height: int) -> tuple[int, int]:
-    """Width and height where either may be 0: the training pictures', or what keeps their proportions."""
+def seen_points(field: RadianceField, scene: Scene, cameras: Cameras, rays: int = SEEN_RAYS) -> NDArray[np.float32]:
+    """Where rays that are spread over the pictures of all cameras meet the surface: world coordinates, sRGB, [N, 6]."""
+    device = cameras.lens.device
+    which = torch.arange(rays, device=device) * len(cameras.lens) // rays
+    golden = torch.arange(rays).double()[:, None] * torch.tensor([0.7548776662, 0.5698402910]).double()
+    place = (golden % 1 * torch.tensor([scene.width, scene.height])).float().to(device)  # spread evenly
+    origins, directions = cameras.rays(which, place)
+    seen = field.render(origins, directions)
+    hit = seen.opacity > OPAQUE
+    share = seen.opacity[hit, None]
+    points = origins[hit] + seen.depth[hit, None] / share * directions[hit]
+    matrix = np.array(scene.box_to_world)
+    world = points.double().cpu().numpy() @ matrix[:3, :3].T + matrix[:3, 3]
+    colours: NDArray[np.float32] = (seen.rgb[hit] / share).clamp(0, 1).cpu().numpy()
+    return np.concatenate([world.astype(np.float32), colours], 1)
+
+
+def size(known: Scene | Intrinsics, width: int, height: int) -> tuple[int, int]:
+    """Width and height where either may be 0: the known ones, or what keeps their proportions."""
     if width and height:
         return width, height
     if width:
-        return width, max(1, round(width * scene.height / scene.width))
+        return width, max(1, round(width * known.height / known.width))
     if height:
-        return max(1, round(height * scene.width / scene.height)), height
-    return scene.width, scene.height
+        return max(1, round(height * known.width / known.height)), height
+    return known.width, known.height
