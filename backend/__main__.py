@@ -7,6 +7,7 @@
     gen3d render RESULT --out DIR       novel views of a saved field
     gen3d bake MESH --out DIR           a mesh with UVs and a texture, of one with colours or of a saved field
     gen3d serve                         the backend that Blender talks to
+    gen3d address                       where it listens, and its token, for a Blender on another computer
     gen3d jobs [list | cancel | resume] the backend's jobs
     gen3d models [list | install | verify | remove | use]  the weights of the text systems
     gen3d eval DIR...                   how good results are: CLIP R-Precision, P-IS, P-FID
@@ -31,7 +32,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, get_type_hints
 
 from . import settings, storage
 from .errors import Gen3DError
-from .home import user_home
+from .home import runtime_file, user_home
 from .version import VERSION
 
 if TYPE_CHECKING:
@@ -106,6 +107,7 @@ def parser() -> Parser:
         "--port", type=int, choices=range(65536), metavar="PORT", default=0, help="0: the system chooses"
     )
     serve.add_argument("--allow-remote", action="store_true", help="allow a host that other machines can reach")
+    command("address", run_address, "say where the running backend listens, and its token")
     jobs = command("jobs", run_jobs, "list, cancel or resume the backend's jobs")
     jobs.add_argument("action", nargs="?", choices=("list", "cancel", "resume"), default="list")
     jobs.add_argument("id", nargs="?", default="", help="a job's id, or the beginning of it")
@@ -211,6 +213,16 @@ def run_server(given: argparse.Namespace) -> int:
     asyncio.run(
         serve(user_home(), given.host, given.runtime_file, port=given.port, allow_remote=given.allow_remote)
     )  # fmt: skip
+    return 0
+
+
+def run_address(given: argparse.Namespace) -> int:
+    """Tells what the preferences of a Blender on another computer ask for. The token changes with every start."""
+    from . import runtime
+
+    where = runtime.read(runtime_file(user_home()))
+    content = {"address": where.authority, "token": f"{where.token}.{where.key}"}
+    print(json.dumps(content) if given.json else "\n".join(f"{name:<9}{value}" for name, value in content.items()))
     return 0
 
 

@@ -11,9 +11,11 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Generator, Iterable, Iterator
+import time
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 
 TENSORS, FILES = "model.safetensors", "files"
 PRIORS = Path(__file__).parent / "priors"
+LINES = 0.2  # seconds between two lines of progress
 PIPELINE = "model_index.json"  # of diffusers
 CONFIGS = ("config.json", PIPELINE)  # the first is of a transformers model
 _VARIANT = re.compile(r"\.(fp16|bf16|fp32|non_ema|ema)\b")  # of a file, beside the plain one
@@ -212,7 +215,9 @@ def remove(name: str) -> None:
 
 def command(action: str, names: list[str], *, offline: bool = False, as_json: bool = False) -> int:
     """What ``gen3d models ACTION NAMES`` does. Returns the exit code; raises Gen3DError."""
-    run = {"list": _list, "verify": _verify, "install": _install, "remove": _remove, "use": _use}[action]
+    showing = _write_lines if as_json else _draw_bar
+    verbs = {"list": _list, "verify": _verify, "install": partial(_install, showing), "remove": _remove, "use": _use}
+    run = verbs[action]
     if bool(names) == (action in ("list", "verify")) or (action == "use" and len(names) != 2):
         given = {"use": "a name and a path", "install": "names", "remove": "names"}.get(action, "nothing more")
         raise Gen3DError(f"`gen3d models {action}` takes {given}.", "See `gen3d models --help`.", field="arguments")
@@ -242,20 +247,31 @@ def _verify(names: list[str], offline: bool) -> Answer:
     return {"damaged": found}, lines or ["Nothing is installed."], int(any(found.values()))
 
 
-def _install(names: list[str], offline: bool) -> Answer:
-    from tqdm import tqdm
-
+def _install(show: Callable[[str, Iterable[Done]], None], names: list[str], offline: bool) -> Answer:
     for name in (names := expand(names)):
-        with (
-            closing(install(name, offline=offline)) as steps,
-            tqdm(file=sys.stderr, unit="B", unit_scale=True, delay=1e-3) as bar,
-        ):
-            for done in steps:
-                bar.set_description_str(f"{name}: {done.file}", refresh=False)
-                bar.total = done.total or None
-                bar.update(done.bytes - bar.n)
+        with closing(install(name, offline=offline)) as steps:
+            show(name, steps)
     paths = {name: str(require(name)) for name in names}
     return {"installed": paths}, [f"installed  {name}  {path}" for name, path in paths.items()], 0
+
+
+def _draw_bar(name: str, steps: Iterable[Done]) -> None:
+    from tqdm import tqdm
+
+    with tqdm(file=sys.stderr, unit="B", unit_scale=True, delay=1e-3) as bar:
+        for done in steps:
+            bar.set_description_str(f"{name}: {done.file}", refresh=False)
+            bar.total = done.total or None
+            bar.update(done.bytes - bar.n)
+
+
+def _write_lines(name: str, steps: Iterable[Done]) -> None:
+    """Progress for programs: a JSON object per line, at most some each second, and the last one of each file."""
+    shown = 0.0
+    for done in steps:
+        if time.monotonic() > shown + LINES or done.bytes == done.total:
+            shown = time.monotonic()
+            print(json.dumps({"name": name, **asdict(done)}), file=sys.stderr, flush=True)
 
 
 def _remove(names: list[str], offline: bool) -> Answer:

@@ -34,7 +34,7 @@ from typing import Any
 import bpy
 
 from . import capture as capturing
-from . import importing, launcher
+from . import importing, launcher, remote
 from .bridge import errors, protocol, settings
 from .capture import Captured, CaptureProgress
 from .capture_settings import checked
@@ -139,7 +139,7 @@ def run(
     interpreter = python or chosen_python
     with Client(f"script-{uuid.uuid4().hex}", lambda stop: launcher.ensure(place, interpreter, stop=stop)) as client:
         row = client.submit_and_wait(kind, dict(wanted), on_progress)
-    return Path(row.folder) / "result"
+        return remote.copy_result(client, place, row.id) if remote.address(place) else Path(row.folder) / "result"
 
 
 def import_result(folder: str | Path, *, name: str = "", at: Sequence[float] | None = None) -> bpy.types.Object:

@@ -20,8 +20,10 @@ from pathlib import Path
 
 from websockets.exceptions import WebSocketException
 
+from . import remote
 from .bridge import BACKEND_ROOT, errors, runtime
 from .bridge import home as places
+from .child import surroundings
 from .wire import dial
 
 LOG_LIMIT = 4 * 2**20  # bytes after which the log is set aside
@@ -56,7 +58,7 @@ def find_python(home: Path, python: str = "") -> Path:
         return beside
     raise errors.Gen3DError(
         "The backend is not installed: there is no Python environment for it.",
-        "Run build.py dev-install in a checkout of Gen3D, or name a Python that has it in the preferences.",
+        "Install it in the add-on's preferences, or name a Python there that has it.",
         field="python",
     )
 
@@ -67,6 +69,8 @@ def attach(home: Path) -> runtime.Runtime | None:
     Whether it lives is decided by its answer and not by its process id, which may be somebody else's by now. Raises
     Gen3DError when one answers that speaks another protocol.
     """
+    if (elsewhere := remote.read(home)) is not None:
+        return elsewhere if _is_there(elsewhere) else None
     path = places.runtime_file(home)
     try:
         where = runtime.read(path)
@@ -74,11 +78,15 @@ def attach(home: Path) -> runtime.Runtime | None:
         if error.field == "protocol_version" and _answers(path):
             raise
         return None
+    return where if _is_there(where) else None
+
+
+def _is_there(where: runtime.Runtime) -> bool:
     try:
         with dial(where, timeout=3.0):
-            return where
+            return True
     except (OSError, WebSocketException, errors.Gen3DError):
-        return None
+        return False
 
 
 def ensure(
@@ -86,10 +94,14 @@ def ensure(
 ) -> runtime.Runtime:
     """The backend that serves ``home``, started if there is none. May take seconds: not for Blender's main thread.
 
-    Raises Gen3DError when it cannot be started, ends at once, does not answer in time, or ``stop`` is set.
+    Raises Gen3DError when it cannot be started, ends at once, does not answer in time, or ``stop`` is set; and where
+    a backend on another computer is chosen that does not answer.
     """
     if where := attach(home):
         return where
+    if elsewhere := remote.address(home):
+        step = "Start it and the tunnel to it; after a restart, give the add-on's preferences its new token."
+        raise errors.Gen3DError(f"No backend of this token answers at {elsewhere}.", step, field="remote")
     log = home / "backend.log"
     child = _start(find_python(home, python), home, log)
     begun, stop = time.monotonic(), stop or threading.Event()
@@ -112,8 +124,9 @@ def ensure(
 
 
 def end(home: Path, patience: float = 15.0) -> bool:
-    """End the backend of ``home``; its jobs go on at the next start. False where there is none, or it still answers."""
-    if not (where := attach(home)):
+    """End the backend of ``home``; its jobs go on at the next start. False where there is none on this computer, or it
+    still answers."""
+    if remote.address(home) or not (where := attach(home)):
         return False
     ended, begun = 0, time.monotonic()
     while time.monotonic() - begun < patience:
@@ -150,10 +163,8 @@ def _start(python: Path, home: Path, log: Path) -> subprocess.Popen[bytes]:
 
 
 def _environment(home: Path) -> dict[str, str]:
-    """Ours without whatever would make another Python load the wrong packages, and with the code to run."""
-    foreign = ("PYTHON", "CONDA", "_CE_", "VIRTUAL_ENV", "__PYVENV")
-    kept = {name: value for name, value in os.environ.items() if not name.upper().startswith(foreign)}
-    return kept | {"PYTHONPATH": str(BACKEND_ROOT), "GEN3D_HOME": str(home)}
+    """With the code to run."""
+    return surroundings(PYTHONPATH=str(BACKEND_ROOT), GEN3D_HOME=str(home))
 
 
 def _answers(path: Path) -> bool:

@@ -9,15 +9,10 @@ and two at the same time keep theirs apart.
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 
+from . import file_lock
 from .bridge import errors
-
-if sys.platform == "win32":
-    import msvcrt
-else:
-    import fcntl
 
 SEATS = 100
 
@@ -31,10 +26,10 @@ class Seat:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             for number in range(1, SEATS + 1):
                 self.name = f"blender-{number}"
-                self._handle = os.open(folder / f"{self.name}.lock", os.O_RDWR | os.O_CREAT, 0o600)
-                if _locked(self._handle):
+                handle = file_lock.take(folder / f"{self.name}.lock")
+                if handle is not None:
+                    self._handle = handle
                     return
-                os.close(self._handle)
         except OSError as fault:
             raise errors.Gen3DError(
                 f"{folder} cannot be written: {fault.strerror}.",
@@ -45,14 +40,3 @@ class Seat:
 
     def leave(self) -> None:
         os.close(self._handle)
-
-
-def _locked(handle: int) -> bool:
-    try:
-        if sys.platform == "win32":
-            msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
-        else:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True
