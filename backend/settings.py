@@ -144,7 +144,7 @@ class GenerateSettings:
         "", help="name or folder of a diffusers pipeline that draws the words, for models that look at pictures"
     )
     remove_background: bool = option(False, help="cut the thing out of its picture, with the library rembg")
-    count: int = option(1, low=1, high=16, help="how many results, of seed, seed + 1, ...")
+    count: int = option(1, low=1, high=16, help="how many results, of this seed and those after it")
     seed: int = option(0, low=0, high=SEED_MAX, help="same seed, same words, same device: same result")
     guidance: float = option(0.0, low=0.0, high=50.0, help="how closely to follow the words; 0 takes the model's own")
     steps: int = option(0, low=0, high=1024, help="sampling steps of each stage; 0 takes the model's own")

@@ -14,7 +14,7 @@ from __future__ import annotations
 import shutil
 import time
 import uuid
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +22,7 @@ import bpy
 import numpy as np
 from numpy.typing import NDArray
 
-from . import camera_model, capture_passes, dialects, staging
+from . import camera_model, capture_passes, dialects, rendering, staging
 from .bridge import errors
 from .capture_settings import CaptureSettings
 from .scene_objects import bounding_sphere, with_children
@@ -80,7 +80,7 @@ def capture(
         cameras = default_cameras(scene, plan.mode)
     part = folder.with_name(f"{folder.name}.{uuid.uuid4().hex[:8]}.part")
     with staging.stage(scene, plan, chosen) as rig:
-        shots = shots_of(scene, plan, rig, cameras, _aim(scene, plan, center, middle), radius)
+        shots = shots_of(scene, plan, rig, cameras, aim(scene, plan, center, middle), radius)
         names = camera_model.split(len(shots), plan.val, plan.test)
         views: list[dialects.View] = []
         progress = CaptureProgress(0, len(shots), None)
@@ -91,7 +91,7 @@ def capture(
                 dialects.check(plan.dialect, [view.camera for view in views] + [camera])
                 if scene.render.engine == "CYCLES":
                     scene.cycles.seed = (plan.seed + index) % 2**31
-                for _ in _render(responsive):
+                for _ in rendering.render(responsive):
                     yield progress
                 files = _wanted(plan, dialects.file_names(plan.dialect, name, index))
                 _save(scene, part, files)
@@ -114,6 +114,13 @@ def capture(
     return Captured(folder, len(views), (x, y, z), radius, time.monotonic() - began)
 
 
+def wanted(context: bpy.types.Context) -> tuple[list[bpy.types.Object] | None, list[bpy.types.Object] | None]:
+    """Objects and cameras that the selection names, as ``capture`` takes them; only cameras: all else is captured."""
+    objects = list(context.selected_objects)
+    cameras = [item for item in objects if item.type == "CAMERA"]
+    return None if len(cameras) == len(objects) else objects, cameras or None
+
+
 def check_target(folder: Path, overwrite: bool) -> None:
     """Raises Gen3DError unless a dataset may be written to ``folder``: absent, empty, or a dataset to be replaced."""
     if not folder.exists():
@@ -128,43 +135,13 @@ def check_target(folder: Path, overwrite: bool) -> None:
         )
 
 
-def _aim(
+def aim(
     scene: bpy.types.Scene, plan: CaptureSettings, center: Sequence[float] | None, middle: NDArray[np.float64]
 ) -> NDArray[np.float64]:
+    """The middle of the camera sphere [3]: ``center`` if given, else as the plan says."""
     if center is not None:
         return np.array(center, np.float64)
     return np.array(scene.cursor.location, np.float64) if plan.around == "cursor" else middle
-
-
-def _render(responsive: bool) -> Iterator[None]:
-    """Renders the current view: in one go, or as a job of Blender's with a yield whenever it is not ready yet."""
-    if not responsive:
-        if "FINISHED" not in bpy.ops.render.render():
-            raise errors.Gen3DError("Blender could not render a view.", "Render one picture with F12 to see why.")
-        return
-    ended: list[str] = []
-
-    def completed(*_: object) -> None:
-        ended.append("completed")
-
-    def cancelled(*_: object) -> None:
-        ended.append("cancelled")
-
-    shown = bpy.context.preferences.view
-    before = shown.render_display_type
-    shown.render_display_type = "NONE"  # no window for each view
-    bpy.app.handlers.render_complete.append(completed)
-    bpy.app.handlers.render_cancel.append(cancelled)
-    try:
-        bpy.ops.render.render("INVOKE_DEFAULT")
-        while not ended or bpy.app.is_job_running("RENDER"):
-            yield
-    finally:
-        shown.render_display_type = before
-        bpy.app.handlers.render_complete.remove(completed)
-        bpy.app.handlers.render_cancel.remove(cancelled)
-    if "cancelled" in ended:
-        raise errors.Gen3DError("The rendering of a view was cancelled.", "Start the capture again.")
 
 
 def _wanted(plan: CaptureSettings, files: dict[str, str]) -> dict[str, str]:
@@ -178,17 +155,13 @@ def _save(scene: bpy.types.Scene, part: Path, files: dict[str, str]) -> None:
     for path in paths.values():
         path.parent.mkdir(parents=True, exist_ok=True)
     staging.use_png(scene.render.image_settings)
-    _result().save_render(str(paths.pop("image")), scene=scene)
+    rendering.result().save_render(str(paths.pop("image")), scene=scene)
     if paths:
         staging.use_exr(scene.render.image_settings)
         layers = part / "passes.exr"
-        _result().save_render(str(layers), scene=scene)
+        rendering.result().save_render(str(layers), scene=scene)
         capture_passes.convert(layers, paths)
         layers.unlink()
-
-
-def _result() -> bpy.types.Image:
-    return bpy.data.images["Render Result"]
 
 
 def _publish(part: Path, folder: Path) -> None:

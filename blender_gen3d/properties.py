@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import MISSING, Field, fields, is_dataclass
 from typing import Any, get_type_hints
 
@@ -10,13 +13,63 @@ import bpy
 
 from .bridge import settings
 from .capture_settings import CaptureSettings
+from .view_settings import ResultSettings, TurntableSettings, ViewSettings
 
 INT_LIMIT = 2**31 - 1
+
+# What Blender shows a number as. Angles are radians here, as Blender has them, and degrees in the settings.
+SUBTYPES = {
+    "bake_size": "PIXEL",
+    "distance": "DISTANCE",
+    "elevation": "ANGLE",
+    "elevation_max": "ANGLE",
+    "elevation_min": "ANGLE",
+    "floaters": "FACTOR",
+    "height": "PIXEL",
+    "lens": "DISTANCE_CAMERA",
+    "radius": "DISTANCE",
+    "seconds": "TIME_ABSOLUTE",
+    "size": "DISTANCE",
+    "test": "FACTOR",
+    "texture": "PIXEL",
+    "val": "FACTOR",
+    "width": "PIXEL",
+}
+# What is shown of names and choices where their own words, capitalised, would not do.
+TITLES = {
+    "around": "Center",
+    "auto": "Automatic",
+    "bake_faces": "Faces",
+    "bake_size": "Texture Size",
+    "cpu": "CPU",
+    "cuda": "CUDA",
+    "cursor": "3D Cursor",
+    "dialect": "Format",
+    "elevation_max": "Max",
+    "elevation_min": "Elevation Min",
+    "instant-ngp": "Instant-NGP",
+    "mps": "Apple GPU (Metal)",
+    "nerf-synthetic": "NeRF Synthetic",
+    "point-e": "Point·E",
+    "seconds": "Time",
+    "step": "Every Nth Frame",
+    "text_to_image": "Text to Image",
+    "val": "Validation",
+}
 
 
 def classes() -> list[type[Any]]:
     """The property groups, in the order in which they must be registered."""
-    return [Gen3DGenerate, Gen3DCapture, Gen3DMesh, Gen3DNerf, Gen3DSettings, Gen3DStatus]
+    return [
+        Gen3DGenerate,
+        Gen3DCapture,
+        Gen3DMesh,
+        Gen3DNerf,
+        Gen3DViews,
+        Gen3DTurntable,
+        Gen3DResults,
+        Gen3DSettings,
+    ]
 
 
 def values(group: bpy.types.PropertyGroup, cls: type[Any]) -> dict[str, Any]:
@@ -27,8 +80,25 @@ def values(group: bpy.types.PropertyGroup, cls: type[Any]) -> dict[str, Any]:
         value = getattr(group, spec.name)
         if is_dataclass(hints[spec.name]):
             value = values(value, hints[spec.name])
-        found[spec.name] = float(f"{value:.7g}") if isinstance(value, float) else value
+        if isinstance(value, float):
+            value = math.degrees(value) if SUBTYPES.get(spec.name) == "ANGLE" else value
+            value = float(f"{value:.7g}")
+        found[spec.name] = value
     return found
+
+
+def assign(group: bpy.types.PropertyGroup, wanted: Mapping[str, Any]) -> None:
+    """Puts settings, as ``values`` gives them, back into the properties; what is unknown here is left out."""
+    for name, value in wanted.items():
+        if name not in group.bl_rna.properties:
+            continue
+        if isinstance(value, Mapping):
+            assign(getattr(group, name), value)
+            continue
+        if SUBTYPES.get(name) == "ANGLE":
+            value = math.radians(value)
+        with suppress(TypeError, ValueError):  # a choice of another version
+            setattr(group, name, value)
 
 
 def _group(name: str, cls: type[Any], nested: dict[str, Any] | None = None) -> Any:
@@ -39,7 +109,7 @@ def _group(name: str, cls: type[Any], nested: dict[str, Any] | None = None) -> A
 
 
 def _property(spec: Field[Any], kind: Any, group: Any) -> Any:
-    title = spec.name.replace("_", " ").capitalize()
+    title = _title(spec.name)
     if group is not None:
         return bpy.props.PointerProperty(type=group, name=title)
     told = spec.metadata["help"]
@@ -47,22 +117,32 @@ def _property(spec: Field[Any], kind: Any, group: Any) -> Any:
     if spec.default is not MISSING:
         shared["default"] = spec.default
     if spec.metadata["choices"]:
-        items = [(choice, choice.replace("-", " ").capitalize(), "") for choice in spec.metadata["choices"]]
+        items = [(choice, _title(choice), "") for choice in spec.metadata["choices"]]
         return bpy.props.EnumProperty(items=items, **shared)
     low, high = spec.metadata["low"], spec.metadata["high"]
     if kind is bool:
         return bpy.props.BoolProperty(**shared)
+    unit = SUBTYPES.get(spec.name, "NONE")
     if kind is int:
-        return bpy.props.IntProperty(min=int(low), max=min(int(high), INT_LIMIT), **shared)
+        return bpy.props.IntProperty(min=int(low), max=min(int(high), INT_LIMIT), subtype=unit, **shared)
     if kind is float:
-        return bpy.props.FloatProperty(min=low, max=high, **shared)
+        if unit == "ANGLE":
+            low, high, shared["default"] = map(math.radians, (low, high, spec.default))
+        return bpy.props.FloatProperty(min=low, max=high, subtype=unit, **shared)
     subtype = {"path": "DIR_PATH", "file": "FILE_PATH"}.get(spec.metadata["subtype"], "NONE")
     return bpy.props.StringProperty(subtype=subtype, **shared)
+
+
+def _title(name: str) -> str:
+    return TITLES.get(name) or name.replace("_", " ").replace("-", " ").title()
 
 
 Gen3DGenerate = _group("Gen3DGenerate", settings.GenerateSettings)
 Gen3DCapture = _group("Gen3DCapture", CaptureSettings)
 Gen3DMesh = _group("Gen3DMesh", settings.MeshSettings)
+Gen3DViews = _group("Gen3DViews", ViewSettings)
+Gen3DTurntable = _group("Gen3DTurntable", TurntableSettings)
+Gen3DResults = _group("Gen3DResults", ResultSettings, {"mesh": Gen3DMesh})
 Gen3DNerf = _group("Gen3DNerf", settings.NerfSettings, {"mesh": Gen3DMesh})
 
 
@@ -72,22 +152,17 @@ class Gen3DSettings(bpy.types.PropertyGroup):
     generate: bpy.props.PointerProperty(type=Gen3DGenerate)  # type: ignore[valid-type]
     capture: bpy.props.PointerProperty(type=Gen3DCapture)  # type: ignore[valid-type]
     nerf: bpy.props.PointerProperty(type=Gen3DNerf)  # type: ignore[valid-type]
+    views: bpy.props.PointerProperty(type=Gen3DViews)  # type: ignore[valid-type]
+    turntable: bpy.props.PointerProperty(type=Gen3DTurntable)  # type: ignore[valid-type]
+    results: bpy.props.PointerProperty(type=Gen3DResults)  # type: ignore[valid-type]
     import_when_done: bpy.props.BoolProperty(  # type: ignore[valid-type]
-        name="Import when done", description="Bring the mesh into the scene as soon as it is finished", default=True
+        name="Import When Done", description="Bring the mesh into the scene as soon as it is finished", default=True
     )
-
-
-class Gen3DStatus(bpy.types.PropertyGroup):
-    """What is going on in this window, never saved."""
-
-    capturing: bpy.props.StringProperty()  # type: ignore[valid-type]
 
 
 def register() -> None:
     bpy.types.Scene.gen3d = bpy.props.PointerProperty(type=Gen3DSettings)
-    bpy.types.WindowManager.gen3d = bpy.props.PointerProperty(type=Gen3DStatus)
 
 
 def unregister() -> None:
-    del bpy.types.WindowManager.gen3d
     del bpy.types.Scene.gen3d

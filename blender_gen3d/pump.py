@@ -8,7 +8,7 @@ where timers never fire) calls it in a loop of its own.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -18,13 +18,14 @@ import bpy
 from . import launcher
 from .bridge import errors, protocol, runtime
 from .client import Client, Link, News
+from .remote import Copies, address
 from .seat import Seat
+from .wishes import Place, Wishes
 
 BUDGET = 0.005  # seconds of Blender's time for one helping
 HELPING = 8  # pieces of news between two looks at the clock
+MOST = 200  # pieces of news for one helping: those who listen have to look at each
 BUSY, IDLE = 0.1, 1.0  # seconds between helpings: while a job of ours runs, and otherwise
-
-Place = tuple[float, float, float]
 
 
 class Session:
@@ -34,11 +35,39 @@ class Session:
         self.home = folder
         self.may_start = False  # an add-on that is merely switched on attaches, but starts nothing
         self.error: errors.Gen3DError | None = None  # the last refusal, for the panel
-        # Requests whose results are wanted in the present file, and where those are to stand that stand anywhere.
-        self.to_import: dict[str, Place | None] = {}
+        self.rows: dict[str, protocol.JobRow] = {}  # the newest that is known of each job, by id
         self._python = python
         self._seat = Seat(folder)
+        self._wishes = Wishes(folder / "clients" / f"{self._seat.name}.json")
+        self._file = bpy.data.filepath
+        # Requests whose results are wanted in the present file, and where those are to stand that stand anywhere.
+        self.to_import: dict[str, Place | None] = self._wishes.of(self._file)
         self.client = Client(self._seat.name, self._find).start()
+        self.copies = Copies(self.client, folder) if address(folder) else None  # of results made on another computer
+
+    def want(self, request: str, place: Place | None) -> None:
+        """The result of a request is to be imported into the present file, whatever happens until then."""
+        self.to_import[request] = place
+        self._wishes.put(self._file, self.to_import)
+
+    def forget(self, request: str) -> None:
+        if request in self.to_import:
+            del self.to_import[request]
+            self._wishes.put(self._file, self.to_import)
+
+    def file_loaded(self) -> None:
+        """Another file wants other results; those of one that was never saved wait in the list of jobs."""
+        if not self._file:
+            self._wishes.put("", {})
+        self._file = bpy.data.filepath
+        self.to_import = self._wishes.of(self._file) if self._file else {}
+
+    def file_saved(self) -> None:
+        """Under a new name, perhaps."""
+        if self._file != bpy.data.filepath:
+            self._wishes.put(self._file, {})
+            self._file = bpy.data.filepath
+            self._wishes.put(self._file, self.to_import)
 
     def _find(self, stop: Event) -> runtime.Runtime:
         if self.may_start:
@@ -53,11 +82,13 @@ class Session:
 
     def jobs(self) -> list[protocol.JobRow]:
         """Our own jobs, newest first."""
-        return [row for row in reversed(self.client.jobs()) if row.client == self.client.name]
+        own = (row for row in self.rows.values() if row.client == self.client.name)
+        return sorted(own, key=lambda row: row.created, reverse=True)
 
 
+Listener = Callable[[Session, Sequence[News]], None]
 _session: Session | None = None
-_changed: list[Callable[[], None]] = []  # called after a helping that brought something
+_listeners: list[Listener] = []
 
 
 def session() -> Session | None:
@@ -87,36 +118,49 @@ def disconnect() -> None:
         _session = None
 
 
-def on_change(call: Callable[[], None]) -> None:
-    """Have something called after news, such as a redraw; ``forget`` ends it."""
-    _changed.append(call)
+def listen_to(everyone: bool) -> None:
+    """Whether jobs of other Blenders and scripts are told, too."""
+    if _session is not None:
+        _session.client.listen_to(everyone)
 
 
-def forget(call: Callable[[], None]) -> None:
-    if call in _changed:
-        _changed.remove(call)
+def on_news(call: Listener) -> None:
+    """Have something called with each helping of news, such as a redraw; ``forget`` ends it."""
+    _listeners.append(call)
+
+
+def forget(call: Listener) -> None:
+    if call in _listeners:
+        _listeners.remove(call)
 
 
 def pump(budget: float = BUDGET) -> int:
     """Takes news until there is none or the time is up; how many pieces it were. Never waits."""
-    current, count = _session, 0
+    current = _session
+    taken: list[News] = []
     deadline = time.perf_counter() + budget
-    while current is not None and time.perf_counter() < deadline:
+    while current is not None and len(taken) < MOST and time.perf_counter() < deadline:
         helping = current.client.poll(HELPING)
         for piece in helping:
             _take(current, piece)
-        count += len(helping)
+        taken += helping
         if len(helping) < HELPING:
             break
-    if count:
-        for call in list(_changed):
-            call()
-    return count
+    if current is not None and taken:
+        for call in list(_listeners):
+            call(current, taken)
+    return len(taken)
 
 
 def _take(current: Session, piece: News) -> None:
-    """Rows are kept by the client; what needs remembering here are refusals and lost connections."""
-    if isinstance(piece, protocol.Refused):
+    if isinstance(piece, protocol.JobRow):
+        if piece.state == "removed":
+            current.rows.pop(piece.id, None)
+        else:
+            current.rows[piece.id] = piece
+        if piece.imported or piece.state == "removed":
+            current.forget(piece.request)
+    elif isinstance(piece, protocol.Refused):
         current.error = errors.Gen3DError(piece.cause, piece.next_step, field=piece.field)
     elif isinstance(piece, Link):
         current.error = piece.error if current.may_start else None
@@ -124,8 +168,30 @@ def _take(current: Session, piece: News) -> None:
 
 def ready(current: Session) -> list[protocol.JobRow]:
     """Finished jobs whose result is wanted in this file and has not been imported."""
-    wanted = (row for row in current.jobs() if row.request in current.to_import)
-    return [row for row in wanted if row.state == "done" and not row.imported]
+    wanted = (row for row in current.jobs() if row.request in current.to_import) if current.to_import else ()
+    return [row for row in wanted if row.state == "done" and not row.imported and has_arrived(current, row)]
+
+
+def has_arrived(current: Session, row: protocol.JobRow) -> bool:
+    """Whether a finished result is on this computer; from another one it is copied in the background."""
+    if current.copies is None or current.copies.ready(row):
+        return True
+    if error := current.copies.errors.get(row.id):
+        current.error = error
+        current.forget(row.request)
+    return False
+
+
+def will_import(job: str) -> bool:
+    """Whether the result of a job has yet to arrive from another computer; then it is imported when it has."""
+    row = _session.rows.get(job) if _session else None
+    if _session is None or _session.copies is None or row is None:
+        return False
+    _session.copies.again(job)
+    if has_arrived(_session, row):
+        return False
+    _session.want(row.request, None)
+    return True
 
 
 def tick() -> float | None:
@@ -136,15 +202,29 @@ def tick() -> float | None:
     for row in ready(_session):
         _import(_session, row)
         break
-    running = any(row.state in ("queued", "running") for row in _session.jobs())
-    return BUSY if running else IDLE
+    return BUSY if active(_session) else IDLE
+
+
+def active(current: Session) -> list[protocol.JobRow]:
+    """Our own jobs that run or wait, oldest first: the order in which they are done."""
+    states = ("queued", "running")
+    own = (row for row in current.rows.values() if row.state in states and row.client == current.client.name)
+    return sorted(own, key=lambda row: (row.state, -row.created), reverse=True)
+
+
+def waits() -> str:
+    """Why nothing can be imported at the moment; "" when it can."""
+    if bpy.app.is_job_running("RENDER"):
+        return "until the rendering has ended"
+    return "" if bpy.context.mode == "OBJECT" else "for object mode"
 
 
 def _import(current: Session, row: protocol.JobRow) -> None:
     """By the operator, so that it is one undo step. Waits for object mode and for the end of a rendering."""
-    if bpy.app.is_job_running("RENDER") or bpy.context.mode != "OBJECT" or not bpy.context.window_manager.windows:
+    if waits() or not bpy.context.window_manager.windows:
         return
-    place = current.to_import.pop(row.request, None)
+    place = current.to_import[row.request]
+    current.forget(row.request)
     where = {"at": place} if place else {}
     with bpy.context.temp_override(window=bpy.context.window_manager.windows[0]):
         try:
@@ -154,7 +234,9 @@ def _import(current: Session, row: protocol.JobRow) -> None:
 
 
 def result_folder(row: protocol.JobRow) -> Path:
-    """Where the backend, on this machine, has put the finished result of a job."""
+    """Where the finished result of a job is on this computer: where the backend has put it, or its copy."""
+    if _session is not None and _session.copies is not None:
+        return _session.copies.folder(row.id)
     return Path(row.folder) / "result"
 
 
@@ -162,7 +244,13 @@ def progress_line(row: protocol.JobRow) -> str:
     """A job's state in a few words: "train 40 %, 1:12 left"."""
     values: dict[str, Any] = row.progress or {}
     if row.state != "running" or not values:
-        return row.state
+        return "waiting" if row.state == "queued" else row.state
     line = f"{values.get('phase', '')} {100.0 * (values.get('fraction') or 0.0):.0f} %"
     left = values.get("seconds_left")
-    return line if left is None else f"{line}, {int(left) // 60}:{int(left) % 60:02d} left"
+    return line if left is None else f"{line}, {duration(left)} left"
+
+
+def duration(seconds: float) -> str:
+    """As on a clock: "0:07", "1:12", "2:03:45"."""
+    minutes, rest = divmod(int(max(0.0, seconds)), 60)
+    return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}" if minutes >= 60 else f"{minutes}:{rest:02d}"

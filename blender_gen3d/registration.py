@@ -7,43 +7,79 @@ from typing import Any
 
 import bpy
 
-from . import operators, panels, preferences, properties, pump
+from . import (
+    capture_preview,
+    job_list,
+    live_view,
+    operators,
+    panels,
+    preferences,
+    presets,
+    properties,
+    pump,
+    status,
+    thumbnails,
+    upkeep,
+    viewports,
+)
+
+DRAWING = () if bpy.app.background else (live_view, capture_preview, panels.status_bar)  # where there is a window
+PARTS = (properties, status, presets, thumbnails, *DRAWING)
+LISTENERS = (job_list.take, thumbnails.take, live_view.take, viewports.redraw, panels.status_bar.redraw)
 
 
 def _classes() -> list[type[Any]]:
-    return [preferences.Gen3DPreferences, *properties.classes(), *operators.CLASSES, *panels.CLASSES]
+    own: list[type[Any]] = [preferences.Gen3DPreferences, *properties.classes(), *status.classes()]
+    return [*own, *operators.CLASSES, *presets.CLASSES, *panels.CLASSES]
 
 
 @bpy.app.handlers.persistent
 def _file_loaded(*_: object) -> None:
-    """Results of the previous file are not wanted in this one: they wait in the list of jobs."""
+    status.clear()
     if current := pump.session():
-        current.to_import.clear()
+        current.file_loaded()
+
+
+@bpy.app.handlers.persistent
+def _file_saved(*_: object) -> None:
+    if current := pump.session():
+        current.file_saved()
 
 
 def register() -> None:
     for cls in _classes():
         bpy.utils.register_class(cls)
-    properties.register()
-    pump.on_change(panels.redraw)
+    for part in PARTS:
+        part.register()
+    for call in LISTENERS:
+        pump.on_news(call)
     bpy.app.handlers.load_post.append(_file_loaded)
+    bpy.app.handlers.save_post.append(_file_saved)
+    upkeep.look(*preferences.backend_places())
     if not bpy.app.background:
-        bpy.app.timers.register(_attach, first_interval=1.0)
+        bpy.app.timers.register(_attach, first_interval=1.0, persistent=True)
 
 
 def unregister() -> None:
     if bpy.app.timers.is_registered(_attach):
         bpy.app.timers.unregister(_attach)
+    upkeep.stop()
     pump.disconnect()
+    bpy.app.handlers.save_post.remove(_file_saved)
     bpy.app.handlers.load_post.remove(_file_loaded)
-    pump.forget(panels.redraw)
-    properties.unregister()
+    for call in LISTENERS:
+        pump.forget(call)
+    for part in reversed(PARTS):
+        part.unregister()
     for cls in reversed(_classes()):
         bpy.utils.unregister_class(cls)
 
 
 def _attach() -> None:
-    """Looks once whether a backend of ours runs already, with jobs that an earlier Blender has left behind."""
+    """Looks once whether a backend of ours runs already, with jobs that an earlier Blender has left behind; and which
+    weights there are."""
     folder, python = preferences.backend_places()
-    if (folder / "runtime.json").exists():
+    if upkeep.elsewhere or (folder / "runtime.json").exists():
         operators.common.quietly(lambda: pump.connect(folder, python, start=False))
+    if upkeep.state.kind in upkeep.USABLE:
+        operators.models.list_models()

@@ -43,17 +43,13 @@ def shots_of(
     """
     if plan.mode == "sphere":
         rig.data.lens = plan.lens
-        distance = plan.radius or camera_model.fit_distance(lens_of(scene, rig.data), radius)
+        distance = distance_of(plan, lens_of(scene, rig.data), radius)
         rig.data.clip_start, rig.data.clip_end = 1e-3 * distance, 1e3 * distance
-        directions = camera_model.sphere_directions(
-            plan.views, elevation_min=lowest(plan), elevation_max=plan.elevation_max, seed=plan.seed
-        )
-        return [Shot(pose=camera_model.look_at(center + distance * way, center)) for way in directions]
+        return [Shot(pose=camera_model.look_at(eye, center)) for eye in eyes_of(plan, center, distance)]
     for camera in cameras:
-        _check_camera(camera)
+        check_camera(camera)
     if plan.mode == "animation":
-        frames = range(scene.frame_start, scene.frame_end + 1, plan.step)
-        shots = [Shot(camera=cameras[0], frame=frame) for frame in frames] if cameras else []
+        shots = [Shot(camera=cameras[0], frame=frame) for frame in frames_of(scene, plan)] if cameras else []
     else:
         shots = [Shot(camera=camera) for camera in cameras]
     if len(shots) < 2:
@@ -63,6 +59,23 @@ def shots_of(
             field="capture.mode",
         )
     return shots
+
+
+def distance_of(plan: CaptureSettings, lens: Intrinsics, radius: float) -> float:
+    """How far cameras on a sphere stand from its centre, for objects of a radius; world units."""
+    return plan.radius or camera_model.fit_distance(lens, radius)
+
+
+def eyes_of(plan: CaptureSettings, center: NDArray[np.float64], distance: float) -> NDArray[np.float64]:
+    """Where the cameras on a sphere stand, [views, 3]; they look at the centre."""
+    return center + distance * camera_model.sphere_directions(
+        plan.views, elevation_min=lowest(plan), elevation_max=plan.elevation_max, seed=plan.seed
+    )
+
+
+def frames_of(scene: bpy.types.Scene, plan: CaptureSettings) -> range:
+    """The frames of which a capture along an animation takes views."""
+    return range(scene.frame_start, scene.frame_end + 1, plan.step)
 
 
 def default_cameras(scene: bpy.types.Scene, mode: str) -> list[bpy.types.Object]:
@@ -87,24 +100,31 @@ def place(scene: bpy.types.Scene, rig: bpy.types.Object, shot: Shot) -> tuple[ND
     return pose, lens_of(scene, rig.data)
 
 
-def lens_of(scene: bpy.types.Scene, camera: bpy.types.Camera) -> Intrinsics:
-    """The pinhole of a Blender camera at the scene's resolution, which is meant to be at 100 percent."""
+def lens_of(
+    scene: bpy.types.Scene, camera: bpy.types.Camera, size: tuple[int, int, float, float] | None = None
+) -> Intrinsics:
+    """The pinhole of a Blender camera at the scene's resolution, which is meant to be at 100 percent, or at another
+    ``size``: pixels and their aspects, each in x and y."""
     render = scene.render
+    width, height, aspect_x, aspect_y = size or (
+        render.resolution_x, render.resolution_y, render.pixel_aspect_x, render.pixel_aspect_y
+    )  # fmt: skip
     return camera_model.intrinsics(
-        render.resolution_x,
-        render.resolution_y,
+        width,
+        height,
         lens=camera.lens,
         sensor_width=camera.sensor_width,
         sensor_height=camera.sensor_height,
         sensor_fit=camera.sensor_fit,
         shift_x=camera.shift_x,
         shift_y=camera.shift_y,
-        pixel_aspect_x=render.pixel_aspect_x,
-        pixel_aspect_y=render.pixel_aspect_y,
+        pixel_aspect_x=aspect_x,
+        pixel_aspect_y=aspect_y,
     )
 
 
-def _check_camera(camera: bpy.types.Object) -> None:
+def check_camera(camera: bpy.types.Object) -> None:
+    """Raises Gen3DError unless the camera is a pinhole."""
     if camera.type != "CAMERA" or camera.data.type != "PERSP":
         raise errors.Gen3DError(
             f"{camera.name} is not a perspective camera.",

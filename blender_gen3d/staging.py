@@ -45,6 +45,23 @@ def stage(
             bpy.data.images.remove(bpy.data.images[RESULT])
 
 
+def picture_size(scene: bpy.types.Scene, plan: CaptureSettings) -> tuple[int, int, float, float]:
+    """Width and height in pixels, and the pixels' aspects in x and y, of what a capture of the scene renders."""
+    if plan.width:
+        return plan.width, plan.height, 1.0, 1.0
+    if plan.mode == "sphere":
+        return SPHERE_SIZE, SPHERE_SIZE, 1.0, 1.0
+    return output_size(scene)
+
+
+def output_size(scene: bpy.types.Scene) -> tuple[int, int, float, float]:
+    """Width and height in pixels, and the pixels' aspects in x and y, of what the scene itself renders."""
+    render = scene.render
+    share = render.resolution_percentage
+    width, height = render.resolution_x * share // 100, render.resolution_y * share // 100
+    return width, height, render.pixel_aspect_x, render.pixel_aspect_y
+
+
 def use_png(picture: bpy.types.ImageFormatSettings) -> None:
     """8-bit RGBA PNG from now on."""
     if hasattr(picture, "media_type"):
@@ -93,14 +110,7 @@ def _set_up(scene: bpy.types.Scene, plan: CaptureSettings) -> None:
         scene.cycles.samples = plan.samples
         scene.cycles.time_limit = 0.0
         scene.cycles.use_denoising = plan.denoise
-    width, height = plan.width, plan.height
-    if not width and plan.mode == "sphere":
-        width = height = SPHERE_SIZE
-    if width:
-        render.pixel_aspect_x = render.pixel_aspect_y = 1.0
-    else:
-        width = render.resolution_x * render.resolution_percentage // 100
-        height = render.resolution_y * render.resolution_percentage // 100
+    width, height, render.pixel_aspect_x, render.pixel_aspect_y = picture_size(scene, plan)
     render.resolution_x, render.resolution_y, render.resolution_percentage = width, height, 100
     render.film_transparent = True
     render.dither_intensity = 0.0

@@ -3,20 +3,23 @@
 
 from __future__ import annotations
 
-from . import common
-from .capture import GEN3D_OT_capture
+from . import common, environment, jobs, models, results, views
+from .capture import GEN3D_OT_capture, GEN3D_OT_update_cameras
 from .generate import GEN3D_OT_generate
 from .import_result import GEN3D_OT_import_result
-from .jobs import GEN3D_OT_cancel_job, GEN3D_OT_resume_job
 from .train import GEN3D_OT_train
 
 CLASSES = (
     GEN3D_OT_generate,
     GEN3D_OT_capture,
+    GEN3D_OT_update_cameras,
     GEN3D_OT_train,
     GEN3D_OT_import_result,
-    GEN3D_OT_cancel_job,
-    GEN3D_OT_resume_job,
+    *views.CLASSES,
+    *results.CLASSES,
+    *jobs.CLASSES,
+    *environment.CLASSES,
+    *models.CLASSES,
 )
 
-__all__ = ["CLASSES", "common"]
+__all__ = ["CLASSES", "common", "models"]

@@ -8,13 +8,33 @@ from pathlib import Path
 
 import bpy
 
+from .. import capture_preview
 from ..bridge import errors
-from ..capture import Captured, CaptureProgress, capture
+from ..capture import Captured, CaptureProgress, capture, wanted
 from ..capture_settings import CaptureSettings, checked
 from ..properties import values
 from .common import next_capture_folder, tell
 
 Steps = Generator[CaptureProgress, None, Captured]
+
+
+class GEN3D_OT_update_cameras(bpy.types.Operator):
+    """Work out the shown cameras anew. Along an animation this steps through its frames"""
+
+    bl_idname = "gen3d.update_cameras"
+    bl_label = "Update Cameras"
+    bl_options = {"INTERNAL"}
+
+    @classmethod
+    def poll(cls, context: bpy.types.Context) -> bool:
+        if not context.window_manager.gen3d.show_cameras:
+            cls.poll_message_set("The cameras are not shown")
+            return False
+        return True
+
+    def execute(self, _context: bpy.types.Context) -> set[str]:
+        capture_preview.update()
+        return {"FINISHED"}
 
 
 class GEN3D_OT_capture(bpy.types.Operator):
@@ -37,6 +57,13 @@ class GEN3D_OT_capture(bpy.types.Operator):
     _steps: Steps | None = None
     _timer: bpy.types.Timer | None = None
     _cancelling = False
+
+    @classmethod
+    def poll(cls, context: bpy.types.Context) -> bool:
+        if bpy.app.is_job_running("RENDER") or context.window_manager.gen3d.capturing:
+            cls.poll_message_set("Blender is rendering")
+            return False
+        return True
 
     def execute(self, context: bpy.types.Context) -> set[str]:
         """All views at once, as scripts want it."""
@@ -89,16 +116,14 @@ class GEN3D_OT_capture(bpy.types.Operator):
     def _begin(self, context: bpy.types.Context, responsive: bool) -> Steps:
         plan = checked(values(context.scene.gen3d.capture, CaptureSettings))
         self.folder = str(Path(bpy.path.abspath(self.folder)) if self.folder else next_capture_folder())
-        objects = list(context.selected_objects) or None
-        cameras = [item for item in objects or () if item.type == "CAMERA"] or None
-        if cameras and len(cameras) == len(objects or ()):
-            objects = None
+        objects, cameras = wanted(context)
         return capture(
             plan, Path(self.folder), objects=objects, cameras=cameras, overwrite=self.overwrite, responsive=responsive
         )
 
     def _show(self, context: bpy.types.Context, progress: CaptureProgress) -> None:
         left = "" if progress.seconds_left is None else f", {progress.seconds_left:.0f} s left"
+        context.window_manager.gen3d.captured = progress.done / progress.total
         context.window_manager.gen3d.capturing = f"View {progress.done} of {progress.total}{left}"
         context.workspace.status_text_set(f"{context.window_manager.gen3d.capturing}. Esc cancels.")
         for area in context.screen.areas:

@@ -13,6 +13,7 @@ import bpy
 from .. import api, importing, pump
 from ..bridge import errors
 from ..preferences import backend_places
+from ..wishes import Place
 
 
 def tell(operator: bpy.types.Operator, error: errors.Gen3DError) -> set[str]:
@@ -21,9 +22,13 @@ def tell(operator: bpy.types.Operator, error: errors.Gen3DError) -> set[str]:
     return {"CANCELLED"}
 
 
-def start_job(
-    operator: bpy.types.Operator, kind: str, wanted: Mapping[str, Any], at: pump.Place | None = None
-) -> set[str]:
+def from_panel(context: bpy.types.Context) -> bool:
+    """Whether a button of the sidebar is asked about, which goes by the panel's settings; scripts and menus give
+    their own."""
+    return context.region is not None and context.region.type == "UI"
+
+
+def start_job(operator: bpy.types.Operator, kind: str, wanted: Mapping[str, Any], at: Place | None = None) -> set[str]:
     """Queues the job, which the panel then shows; in background mode, waits for it and imports the result.
 
     at: where a generated result is to stand.
@@ -43,7 +48,7 @@ def start_job(
     except errors.Gen3DError as error:
         return tell(operator, error)
     if import_it:
-        current.to_import[request] = at
+        current.want(request, at)
     operator.report({"INFO"}, f"{operator.bl_label}: queued. The progress is in the sidebar.")
     return {"FINISHED"}
 
@@ -55,9 +60,14 @@ def quietly(work: Callable[[], object]) -> None:
 
 
 def next_capture_folder() -> Path:
-    """The next free "capture-001" beside the .blend file, or among the user's data while that is not saved."""
+    return next_folder("captures")
+
+
+def next_folder(what: str) -> Path:
+    """The next free folder of a kind, such as "gen3d-views/view-001": beside the .blend file, or among the user's data
+    while that is not saved."""
     base = Path(bpy.data.filepath).parent if bpy.data.filepath else backend_places()[0]
     number = 1
-    while (folder := base / "gen3d-captures" / f"capture-{number:03d}").exists():
+    while (folder := base / f"gen3d-{what}" / f"{what.rstrip('s')}-{number:03d}").exists():
         number += 1
     return folder

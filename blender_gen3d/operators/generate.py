@@ -6,8 +6,9 @@ from __future__ import annotations
 import bpy
 
 from ..bridge import errors, settings
+from ..importing import units_per_metre
 from ..properties import values
-from .common import start_job, tell
+from .common import from_panel, start_job, tell
 
 
 class GEN3D_OT_generate(bpy.types.Operator):
@@ -21,9 +22,18 @@ class GEN3D_OT_generate(bpy.types.Operator):
         name="Prompt", description="What to make, in words; empty: the panel's", options={"SKIP_SAVE"}
     )
 
+    @classmethod
+    def poll(cls, context: bpy.types.Context) -> bool:
+        plan = context.scene.gen3d.generate
+        if from_panel(context) and not plan.prompt.strip() and not plan.image:
+            cls.poll_message_set("Say in words what to make, or choose an image")
+            return False
+        return True
+
     def execute(self, context: bpy.types.Context) -> set[str]:
         """Queues the job, which the panel then shows; in background mode, waits for it and imports the result."""
         wanted = values(context.scene.gen3d.generate, settings.GenerateSettings)
+        wanted["size"] /= units_per_metre(context.scene)
         wanted["prompt"] = (self.prompt or wanted["prompt"]).strip()
         for name in ("image", "weights", "text_to_image"):
             if wanted[name].startswith("//"):  # beside the .blend file

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import bpy
 
-from .. import pump
+from .. import origin, pump
 from ..bridge import errors
-from ..importing import import_result
+from ..importing import import_result, replace_mesh
 from ..materials import show_colours
 from .common import tell
 
@@ -45,15 +45,21 @@ class GEN3D_OT_import_result(bpy.types.Operator):
         return {"RUNNING_MODAL"}
 
     def execute(self, _context: bpy.types.Context) -> set[str]:
+        current = pump.session()
+        row = current.rows.get(self.job) if current else None
+        if self.job and pump.will_import(self.job):
+            self.report({"INFO"}, "The result is copied from the other computer, and then imported.")
+            return {"FINISHED"}
         try:
             at = tuple(self.at) if self.properties.is_property_set("at") else None
-            done = import_result(Path(bpy.path.abspath(self.folder or self.directory)), job=self.job, at=at)
+            folder = Path(bpy.path.abspath(self.folder or self.directory))
+            waiting = origin.awaited(row.request) if row else None
+            done = replace_mesh(waiting, folder) if waiting else import_result(folder, job=self.job, at=at)
         except errors.Gen3DError as error:
             return tell(self, error)
         if self.colours_in_solid:
             show_colours(done.colour)
-        current = pump.session()
-        if self.job and current is not None:
+        if row is not None and row.client == current.client.name:  # others import theirs themselves
             current.client.imported(self.job)
         self.report({"INFO"}, f"{', '.join(item.name for item in done.objects)}: {done.faces} triangles")
         return {"FINISHED"}

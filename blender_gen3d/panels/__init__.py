@@ -3,10 +3,18 @@
 
 from __future__ import annotations
 
-from . import capture, generate, jobs, train
-from .common import redraw
+from . import backend, capture, generate, jobs, results, status_bar, train, views
 
-CLASSES = (*generate.CLASSES, *capture.CLASSES, *train.CLASSES, *jobs.CLASSES)
+CLASSES = (
+    backend.GEN3D_PT_setup,
+    *generate.CLASSES,
+    *capture.CLASSES,
+    *train.CLASSES,
+    *views.CLASSES,
+    *results.CLASSES,
+    *jobs.CLASSES,
+    backend.GEN3D_PT_backend,
+)
 """In the order in which they are shown."""
 
-__all__ = ["CLASSES", "redraw"]
+__all__ = ["CLASSES", "status_bar"]

@@ -3,29 +3,67 @@
 
 from __future__ import annotations
 
-import textwrap
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import bpy
 
-
-def column(panel: bpy.types.Panel) -> bpy.types.UILayout:
-    layout = panel.layout.column()
-    layout.use_property_split = True
-    layout.use_property_decorate = False
-    return layout
+from .. import bridge, pump
+from ..bridge import protocol
+from ..labels import write
 
 
-def write(layout: bpy.types.UILayout, *sentences: Any, width: int = 42) -> None:
-    """Sentences in pieces that fit the sidebar: Blender's labels do not wrap."""
-    for sentence in filter(None, sentences):
-        for line in textwrap.wrap(str(sentence), width):
-            layout.label(text=line)
+def column(layout: bpy.types.UILayout) -> bpy.types.UILayout:
+    """For properties: names to the left, values to the right, nothing to animate."""
+    made = layout.column()
+    made.use_property_split = True
+    made.use_property_decorate = False
+    return made
 
 
-def redraw() -> None:
-    """Shows what is new in every open sidebar."""
-    for window in bpy.context.window_manager.windows:
-        for area in window.screen.areas:
-            if area.type == "VIEW_3D":
-                area.tag_redraw()
+def props(layout: bpy.types.UILayout, group: bpy.types.PropertyGroup, names: Iterable[str]) -> None:
+    for name in names:
+        layout.prop(group, name)
+
+
+def big(layout: bpy.types.UILayout, operator: str, icon: str) -> None:
+    """The button that a panel is about."""
+    row = layout.row()
+    row.scale_y = 1.4
+    row.operator(operator, icon=icon)
+
+
+def needed_memory(layout: bpy.types.UILayout, kind: str, params: Mapping[str, Any]) -> None:
+    """What a job would need, what there is, and what is done where that is not enough."""
+    current = pump.session()
+    device = _device(current.client.devices, str(params.get("device", "auto"))) if current else None
+    memory = getattr(bridge, "memory", None)
+    if device is None or device.get("free") is None or memory is None:
+        return
+    fit = memory.fitted(kind, dict(params), device["type"], device["free"])
+    line = f"Needs about {gigabytes(fit.need)}, {gigabytes(device['free'])} free"
+    write(layout, f"{line}: {fit.told}" if fit.told else line, icon="ERROR" if fit.told else "MEMORY")
+
+
+def gigabytes(count: int) -> str:
+    return f"{count / 2**30:.1f} GB"
+
+
+def running(layout: bpy.types.UILayout, kind: str) -> None:
+    """How far the job of a kind is that runs now, and how to stop it."""
+    current = pump.session()
+    row = next((row for row in pump.active(current) if row.kind == kind), None) if current else None
+    if row is not None:
+        line = layout.row(align=True)
+        progress(line, row)
+        line.operator("gen3d.cancel_job", text="", icon="X").job = row.id
+
+
+def progress(layout: bpy.types.UILayout, row: protocol.JobRow, *, short: bool = False) -> None:
+    done = min(1.0, max(0.0, (row.progress or {}).get("fraction") or 0.0))
+    layout.progress(factor=done, text=f"{100.0 * done:.0f} %" if short else pump.progress_line(row))
+
+
+def _device(devices: Iterable[Mapping[str, Any]], wanted: str) -> Mapping[str, Any] | None:
+    """The best one of the wanted type: they come best first."""
+    return next((device for device in devices if wanted in ("auto", device["type"])), None)

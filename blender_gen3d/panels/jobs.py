@@ -3,46 +3,147 @@
 
 from __future__ import annotations
 
+import time
+from typing import Any
+
 import bpy
 
-from .. import pump
+from .. import job_list, pump, thumbnails
 from ..bridge import protocol
-from .common import write
+from .common import progress, write
+
+ICONS = {
+    "queued": "SORTTIME",
+    "running": "PLAY",
+    "done": "CHECKMARK",
+    "failed": "ERROR",
+    "cancelled": "CANCEL",
+    "interrupted": "PAUSE",
+}
+STATES = {"queued": "Waiting", "done": "Finished", "failed": "Failed", "cancelled": "Cancelled"}
+STATES |= {"interrupted": "Interrupted", "running": "Running"}
+
+
+class GEN3D_UL_jobs(bpy.types.UIList):
+    """Newest first."""
+
+    def draw_item(
+        self,
+        _context: bpy.types.Context,
+        layout: bpy.types.UILayout,
+        _data: Any,
+        item: bpy.types.PropertyGroup,
+        _icon: int,
+        _active_data: Any,
+        _active_property: str,
+    ) -> None:
+        current = pump.session()
+        row = current.rows.get(item.name) if current else None
+        if row is None:
+            return
+        line = layout.split(factor=0.62)
+        line.label(text=job_list.title(row), icon=ICONS.get(row.state, "NONE"))
+        end = line.row()
+        if row.state == "running":
+            progress(end, row, short=True)
+        else:
+            end.alignment = "RIGHT"
+            end.label(text="Imported" if row.imported else STATES.get(row.state, row.state))
+
+    def filter_items(self, context: bpy.types.Context, _data: Any, _property: str) -> tuple[list[int], list[int]]:
+        status, current = context.window_manager.gen3d, pump.session()
+        rows = job_list.rows()
+        words = self.filter_name.lower()
+        name = current.client.name if current else ""
+        flags = [
+            self.bitflag_filter_item
+            if row and (status.everyone or row.client == name) and words in job_list.title(row).lower()
+            else 0
+            for row in rows
+        ]
+        order = sorted(range(len(rows)), key=lambda index: -rows[index].created if rows[index] else 0.0)
+        places = [0] * len(rows)
+        for place, index in enumerate(order):
+            places[index] = place
+        return flags, places
+
+
+class GEN3D_MT_jobs(bpy.types.Menu):
+    bl_idname = "GEN3D_MT_jobs"
+    bl_label = "More"
+
+    def draw(self, context: bpy.types.Context) -> None:
+        layout, status = self.layout, context.window_manager.gen3d
+        layout.operator("gen3d.import_result", text="Import from Folder…", icon="IMPORT")
+        layout.separator()
+        layout.prop(status, "show_points")
+        layout.prop(status, "everyone")
 
 
 class GEN3D_PT_jobs(bpy.types.Panel):
     bl_space_type, bl_region_type, bl_category = "VIEW_3D", "UI", "Gen3D"
     bl_idname = "GEN3D_PT_jobs"
-    bl_label = "Results"
+    bl_label = "Jobs"
 
-    def draw(self, _context: bpy.types.Context) -> None:
-        current = pump.session()
-        jobs = current.jobs() if current else []
+    def draw(self, context: bpy.types.Context) -> None:
+        current, status = pump.session(), context.window_manager.gen3d
         if current is not None and current.error is not None:
-            box = self.layout.box().column()
-            box.alert = True
-            write(box, current.error.cause, current.error.next_step)
-        for row in jobs[:10]:
-            _draw_job(self.layout.box(), row)
-        if not jobs:
-            self.layout.label(text="Nothing has been made yet.")
-        self.layout.operator("gen3d.import_result", text="Import from Folder…", icon="IMPORT")
+            _draw_problem(self.layout, current)
+        line = self.layout.row()
+        line.template_list("GEN3D_UL_jobs", "", status, "jobs", status, "job_index", rows=4, sort_lock=True)
+        side = line.column(align=True)
+        for operator, icon in (("open_job", "FILE_FOLDER"), ("copy_job", "COPYDOWN"), ("remove_job", "TRASH")):
+            side.operator(f"gen3d.{operator}", text="", icon=icon)
+        side.separator()
+        side.menu("GEN3D_MT_jobs", text="", icon="DOWNARROW_HLT")
+        if row := job_list.chosen(context):
+            _draw_job(self.layout.box().column(), row)
+
+
+def _draw_problem(layout: bpy.types.UILayout, current: pump.Session) -> None:
+    line = layout.box().row()
+    line.alert = True
+    write(line.column(), current.error.cause, current.error.next_step, icon="ERROR")
+    line.operator("gen3d.forget_error", text="", icon="X", emboss=False)
 
 
 def _draw_job(box: bpy.types.UILayout, row: protocol.JobRow) -> None:
-    line = box.row()
-    line.label(text=f"{str(row.params.get('prompt') or row.kind)[:60]}: {pump.progress_line(row)}")
+    """All about one job: picture, state, what it has to say, and what to do next."""
+    write(box, row.params.get("prompt") or job_list.title(row))
+    if picture := thumbnails.icon(row.id):
+        box.template_icon(picture, scale=7.0)
     if row.state in ("queued", "running"):
-        line.operator("gen3d.cancel_job", text="", icon="X").job = row.id
-    elif row.state == "done":
-        chosen = line.operator("gen3d.import_result", text="Import again" if row.imported else "Import")
-        chosen.folder, chosen.job = str(pump.result_folder(row)), row.id
-    else:
-        line.operator("gen3d.resume_job", text="Resume").job = row.id
-    if row.state == "running" and row.progress and hasattr(box, "progress"):
-        box.progress(factor=row.progress.get("fraction") or 0.0, text=pump.progress_line(row))
+        if row.state == "running":
+            progress(box, row)
+        box.operator("gen3d.cancel_job", icon="X").job = row.id
+        return
+    write(box, _state_line(row), icon=ICONS.get(row.state, "NONE"))
     told, result = row.error or {}, row.result or {}
-    write(box, told.get("cause"), told.get("next_step"), *(result.get("notes") or ()))
+    if row.state == "done":
+        write(box, *(result.get("notes") or ()), icon="INFO")
+        _draw_import(box, row)
+    else:
+        write(box, told.get("cause"), told.get("next_step"))
+        box.operator("gen3d.resume_job", icon="FILE_REFRESH").job = row.id
 
 
-CLASSES = (GEN3D_PT_jobs,)
+def _state_line(row: protocol.JobRow) -> str:
+    """How and when a job ended, and how long it took: "Finished 2 May 14:03, after 1:12"."""
+    line = STATES.get(row.state, row.state)
+    if row.ended:
+        at = time.localtime(row.ended)
+        line += f" {at.tm_mday} {time.strftime('%b %H:%M', at)}"
+        if row.started:
+            line += f", after {pump.duration(row.ended - row.started)}"
+    return line
+
+
+def _draw_import(box: bpy.types.UILayout, row: protocol.JobRow) -> None:
+    current = pump.session()
+    if current is not None and row.request in current.to_import and (reason := pump.waits()):
+        write(box, f"The import waits {reason}.", icon="TIME")
+    chosen = box.operator("gen3d.import_result", text="Import Again" if row.imported else "Import", icon="IMPORT")
+    chosen.folder, chosen.job = str(pump.result_folder(row)), row.id
+
+
+CLASSES = (GEN3D_UL_jobs, GEN3D_MT_jobs, GEN3D_PT_jobs)

@@ -5,22 +5,58 @@ from __future__ import annotations
 
 import bpy
 
-from .common import column
+from ..bridge import settings
+from ..presets import GEN3D_PT_train_presets
+from ..properties import values
+from .common import big, column, needed_memory, props, running
 
 
 class GEN3D_PT_train(bpy.types.Panel):
     bl_space_type, bl_region_type, bl_category = "VIEW_3D", "UI", "Gen3D"
     bl_idname = "GEN3D_PT_train"
-    bl_label = "2. Train"
+    bl_label = "Train"
+    bl_options = {"DEFAULT_CLOSED"}
+
+    def draw_header_preset(self, _context: bpy.types.Context) -> None:
+        GEN3D_PT_train_presets.draw_panel_header(self.layout)
 
     def draw(self, context: bpy.types.Context) -> None:
-        layout, chosen = column(self), context.scene.gen3d
-        for name in ("dataset", "seconds", "preset", "scene"):
-            layout.prop(chosen.nerf, name)
-        for name in ("faces", "texture"):
-            layout.prop(chosen.nerf.mesh, name)
+        layout, chosen = column(self.layout), context.scene.gen3d
+        plan = chosen.nerf
+        props(layout, plan, ("dataset", "preset", "seconds"))
+        if not plan.seconds:
+            layout.prop(plan, "steps")
+        layout.prop(plan, "scene")
         layout.prop(chosen, "import_when_done")
-        layout.operator("gen3d.train", icon="PLAY")
+        needed_memory(self.layout, "nerf", values(plan, settings.NerfSettings))
+        big(self.layout, "gen3d.train", "PLAY")
+        running(self.layout, "nerf")
 
 
-CLASSES = (GEN3D_PT_train,)
+class GEN3D_PT_train_mesh(bpy.types.Panel):
+    bl_space_type, bl_region_type, bl_category = "VIEW_3D", "UI", "Gen3D"
+    bl_idname = "GEN3D_PT_train_mesh"
+    bl_parent_id = "GEN3D_PT_train"
+    bl_label = "Mesh"
+    bl_options = {"DEFAULT_CLOSED"}
+
+    def draw(self, context: bpy.types.Context) -> None:
+        layout, plan = column(self.layout), context.scene.gen3d.nerf.mesh
+        props(layout, plan, ("resolution", "faces", "texture", "level", "floaters", "watertight"))
+
+
+class GEN3D_PT_train_more(bpy.types.Panel):
+    bl_space_type, bl_region_type, bl_category = "VIEW_3D", "UI", "Gen3D"
+    bl_idname = "GEN3D_PT_train_more"
+    bl_parent_id = "GEN3D_PT_train"
+    bl_label = "Advanced"
+    bl_options = {"DEFAULT_CLOSED"}
+
+    def draw(self, context: bpy.types.Context) -> None:
+        layout, plan = column(self.layout), context.scene.gen3d.nerf
+        if plan.seconds:
+            layout.prop(plan, "steps")
+        props(layout, plan, ("seed", "exposure", "turntable", "device"))
+
+
+CLASSES = (GEN3D_PT_train, GEN3D_PT_train_mesh, GEN3D_PT_train_more)

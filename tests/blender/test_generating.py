@@ -5,9 +5,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from dataclasses import fields
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import bpy
@@ -20,11 +18,9 @@ from . import addon, results, scenes
 api = addon.module("api")
 errors = addon.module("bridge").errors
 importing = addon.module("importing")
-panels = addon.module("panels")
 ply = addon.module("ply")
 protocol = addon.module("bridge").protocol
 pump = addon.module("pump")
-settings = addon.module("bridge").settings
 
 CURSOR = np.array((3.0, -2.0, 1.5))
 
@@ -237,64 +233,6 @@ def test_what_the_backend_would_refuse_is_refused_at_once(tmp_path: Path) -> Non
     assert not (tmp_path / "home").exists()
     with pytest.raises(errors.Gen3DError, match="There is no Python at"):
         api.generate(image=tmp_path / "chair.png", **elsewhere)
-
-
-class Layout:
-    """Takes what a panel draws, and asks Blender whether there is such a thing."""
-
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-        self.shown: list[str] = []
-
-    def label(self, text: str) -> None:
-        self.lines.append(text)
-
-    def prop(self, group: bpy.types.PropertyGroup, name: str) -> None:
-        assert name in group.bl_rna.properties
-        self.shown.append(name)
-
-    def operator(self, name: str, text: str = "", icon: str = "NONE") -> Any:
-        area, verb = name.split(".")
-        assert verb in dir(getattr(bpy.ops, area))
-        assert icon in bpy.types.UILayout.bl_rna.functions["operator"].parameters["icon"].enum_items
-        self.shown.append(name)
-        return SimpleNamespace()
-
-    def row(self) -> Layout:
-        return self
-
-    column = box = row
-
-
-def test_panels_show_what_there_is(tmp_path: Path) -> None:
-    """All that is drawn exists, and words come first."""
-    session = pump.connect(tmp_path, start=False)
-    try:
-        session.error = errors.Gen3DError("The prompt is empty.", "Say in words what to make.")
-        shown = []
-        for panel in panels.CLASSES:
-            layout = Layout()
-            panel.draw(SimpleNamespace(layout=layout), bpy.context)
-            shown.append(layout.shown)
-        assert layout.lines[:2] == ["The prompt is empty.", "Say in words what to make."]
-        assert shown[0][:2] == ["prompt", "image"]
-        assert shown[0][-1] == "gen3d.generate"
-        assert sorted(shown[0][:-2] + shown[1]) == sorted(spec.name for spec in fields(settings.GenerateSettings))
-    finally:
-        pump.disconnect()
-
-
-def test_the_list_of_jobs_tells_words_and_notes() -> None:
-    """The prompt in place of the kind, and each of the backend's remarks, in pieces that fit."""
-    note = "It does not know 'chartreuse' (near to it: green, yellow). The embedded prior knows chair, table."
-    row = protocol.JobRow(
-        "id", "me", "r", "generate", {"prompt": "a chartreuse chair"}, "done", result={"notes": [note]}, folder="/x"
-    )
-    layout = Layout()
-    panels._draw_job(layout, row)
-    assert layout.lines[0] == "a chartreuse chair: done"
-    assert " ".join(layout.lines[1:]) == note
-    assert max(map(len, layout.lines)) <= 42
 
 
 def test_results_stand_where_the_cursor_was_when_they_were_asked_for(tmp_path: Path) -> None:

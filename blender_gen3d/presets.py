@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Sets of settings to choose from and to add to, through Blender's own presets.
+
+Those that come with the add-on are in ``shipped/presets``; those of the user are in Blender's folder for presets.
+What is being made (words, picture, dataset, seed) belongs to no preset.
+"""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import bpy
+from bl_operators.presets import AddPresetBase
+from bl_ui.utils import PresetPanel
+
+from .bridge import settings
+from .capture_settings import CaptureSettings
+
+SHIPPED = str(Path(__file__).parent / "shipped")
+OWN = {"prompt", "negative_prompt", "image", "dataset", "seed", "count", "size", "weights", "text_to_image", "device"}
+
+
+def _values(cls: type[Any]) -> list[str]:
+    return [f"plan.{spec.name}" for spec in fields(cls) if spec.name not in OWN]
+
+
+class GEN3D_PT_generate_presets(PresetPanel, bpy.types.Panel):
+    bl_label = "Presets"
+    preset_subdir = "gen3d/generate"
+    preset_operator = "script.execute_preset"
+    preset_add_operator = "gen3d.generate_preset_add"
+
+
+class GEN3D_PT_capture_presets(PresetPanel, bpy.types.Panel):
+    bl_label = "Presets"
+    preset_subdir = "gen3d/capture"
+    preset_operator = "script.execute_preset"
+    preset_add_operator = "gen3d.capture_preset_add"
+
+
+class GEN3D_PT_train_presets(PresetPanel, bpy.types.Panel):
+    bl_label = "Presets"
+    preset_subdir = "gen3d/train"
+    preset_operator = "script.execute_preset"
+    preset_add_operator = "gen3d.train_preset_add"
+
+
+class GEN3D_OT_generate_preset_add(AddPresetBase, bpy.types.Operator):
+    """Keep these settings under a name, or delete those of that name"""
+
+    bl_idname = "gen3d.generate_preset_add"
+    bl_label = "Add Generate Preset"
+    preset_menu = "GEN3D_PT_generate_presets"
+    preset_subdir = "gen3d/generate"
+    preset_defines = ("plan = bpy.context.scene.gen3d.generate",)
+    preset_values = _values(settings.GenerateSettings)
+
+
+class GEN3D_OT_capture_preset_add(AddPresetBase, bpy.types.Operator):
+    """Keep these settings under a name, or delete those of that name"""
+
+    bl_idname = "gen3d.capture_preset_add"
+    bl_label = "Add Capture Preset"
+    preset_menu = "GEN3D_PT_capture_presets"
+    preset_subdir = "gen3d/capture"
+    preset_defines = ("plan = bpy.context.scene.gen3d.capture",)
+    preset_values = _values(CaptureSettings)
+
+
+class GEN3D_OT_train_preset_add(AddPresetBase, bpy.types.Operator):
+    """Keep these settings under a name, or delete those of that name"""
+
+    bl_idname = "gen3d.train_preset_add"
+    bl_label = "Add Train Preset"
+    preset_menu = "GEN3D_PT_train_presets"
+    preset_subdir = "gen3d/train"
+    preset_defines = ("plan = bpy.context.scene.gen3d.nerf",)
+    preset_values = _values(settings.NerfSettings)
+
+
+CLASSES = (
+    GEN3D_PT_generate_presets,
+    GEN3D_PT_capture_presets,
+    GEN3D_PT_train_presets,
+    GEN3D_OT_generate_preset_add,
+    GEN3D_OT_capture_preset_add,
+    GEN3D_OT_train_preset_add,
+)
+
+
+def register() -> None:
+    bpy.utils.register_preset_path(SHIPPED)
+
+
+def unregister() -> None:
+    bpy.utils.unregister_preset_path(SHIPPED)

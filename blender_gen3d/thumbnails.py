@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Small pictures of jobs for the panel, read by Blender's own preview loader when they are first drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import bpy
+import bpy.utils.previews
+
+from . import pump
+from .bridge import protocol
+from .client import News
+
+PICTURE = "preview.png"  # in the folder of a job: the newest picture of it
+
+_pictures: bpy.utils.previews.ImagePreviewCollection | None = None
+
+
+def register() -> None:
+    global _pictures
+    _pictures = bpy.utils.previews.new()
+
+
+def unregister() -> None:
+    global _pictures
+    bpy.utils.previews.remove(_pictures)
+    _pictures = None
+
+
+def icon(job: str) -> int:
+    """What ``template_icon`` wants; 0 where no picture of the job has been asked for, or there is none."""
+    return _pictures[job].icon_id if job in _pictures else 0
+
+
+def show(row: protocol.JobRow | None) -> None:
+    """Lets ``icon`` know the newest picture of a job."""
+    if row is None or not row.folder:
+        return
+    path = Path(row.folder) / PICTURE
+    if row.id in _pictures:
+        _pictures[row.id].reload()
+    elif path.is_file():
+        _pictures.load(row.id, str(path), "IMAGE")
+
+
+def forget(job: str) -> None:
+    _pictures.pop(job, None)
+
+
+def take(current: pump.Session, news: Sequence[News]) -> None:
+    """New pictures of running jobs."""
+    for piece in news:
+        if isinstance(piece, protocol.Preview) and piece.job in current.rows:
+            show(current.rows[piece.job])

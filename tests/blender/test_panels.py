@@ -1,0 +1,226 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the panels draw exists in this Blender; what they say; what buttons say that are grey."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import fields
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import bpy
+import numpy as np
+import pytest
+
+from . import addon
+from .layouts import Layout
+
+bridge = addon.module("bridge")
+capture_settings = addon.module("capture_settings")
+job_list = addon.module("job_list")
+jobs = addon.module("panels.jobs")
+panels = addon.module("panels")
+pump = addon.module("pump")
+thumbnails = addon.module("thumbnails")
+protocol = bridge.protocol
+
+
+@pytest.fixture
+def session(tmp_path: Path) -> Iterator[Any]:
+    """A connection to a home without a backend."""
+    yield pump.connect(tmp_path / "home", start=False)
+    pump.disconnect()
+    addon.module("status").clear()
+
+
+def draw(name: str) -> Layout:
+    panel = next(cls for cls in panels.CLASSES if cls.__name__ == name)
+    layout = Layout()
+    for part in ("draw_header_preset", "draw"):
+        if hasattr(panel, part):
+            getattr(panel, part)(SimpleNamespace(layout=layout), bpy.context)
+    return layout
+
+
+def tell(session: Any, *rows: Any) -> None:
+    for row in rows:
+        session.client._take(row)
+    while pump.pump():
+        pass
+
+
+def job(session: Any, name: str = "job", **told: Any) -> Any:
+    values = {"kind": "generate", "params": {"prompt": "a red chair"}, "state": "done", "seq": 1, "folder": "/x"}
+    return protocol.JobRow(name, session.client.name, f"request-{name}", **(values | told))
+
+
+def test_every_setting_can_be_reached() -> None:
+    """Each once, words first; and each mode and system draws."""
+    first, more = draw("GEN3D_PT_generate"), draw("GEN3D_PT_generate_more")
+    assert first.shown[:2] == ["prompt", "image"]
+    assert first.shown[-1] == "gen3d.generate"
+    names = {spec.name for spec in fields(bridge.settings.GenerateSettings)}
+    bpy.context.scene.gen3d.generate.image = "/x.png"
+    with_picture = draw("GEN3D_PT_generate_more")
+    assert names <= {*first.shown, *more.shown, *with_picture.shown}
+    assert len(more.shown) == len(set(more.shown))
+    shown: set[str] = set()
+    for mode in ("sphere", "animation", "cameras"):
+        bpy.context.scene.gen3d.capture.mode = mode
+        shown.update(draw("GEN3D_PT_capture").shown)
+    shown.update(draw("GEN3D_PT_capture_pictures").shown, draw("GEN3D_PT_capture_files").shown)
+    assert {spec.name for spec in fields(capture_settings.CaptureSettings)} <= shown
+    shown = {name for cls in panels.CLASSES if "_train" in cls.__name__ for name in draw(cls.__name__).shown}
+    wanted = (bridge.settings.NerfSettings, bridge.settings.MeshSettings)
+    assert {spec.name for cls in wanted for spec in fields(cls)} - {"mesh"} <= shown
+    bpy.context.scene.gen3d.nerf.seconds = 0.0
+    assert "steps" in draw("GEN3D_PT_train").shown
+
+
+def test_what_is_drawn_has_an_explanation() -> None:
+    chosen = bpy.context.scene.gen3d
+    groups = (chosen, chosen.generate, chosen.capture, chosen.nerf, chosen.nerf.mesh, bpy.context.window_manager.gen3d)
+    for group in groups:
+        for prop in group.bl_rna.properties:
+            if prop.identifier in ("rna_type", "name") or prop.is_hidden or prop.type in ("POINTER", "COLLECTION"):
+                continue
+            assert prop.description, prop.identifier
+            assert not prop.description.endswith(".")
+            assert prop.name[:1].isupper() or not prop.name[:1].isalpha()
+
+
+def test_the_list_shows_own_jobs_newest_first(session: Any) -> None:
+    other = protocol.JobRow("theirs", "blender-9", "r", state="done", seq=9, created=9.0)
+    tell(session, job(session, "old", created=1.0), job(session, "new", created=3.0, seq=2), other)
+    widget = SimpleNamespace(bitflag_filter_item=1, filter_name="")
+    status = bpy.context.window_manager.gen3d
+    names = [item.name for item in status.jobs]
+
+    def listed() -> list[str]:
+        flags, places = jobs.GEN3D_UL_jobs.filter_items(widget, bpy.context, status, "jobs")
+        assert sorted(places) == list(range(len(names)))
+        return [name for _, name, flag in sorted(zip(places, names, flags, strict=True)) if flag]
+
+    assert listed() == ["new", "old"]
+    status.everyone = True
+    assert listed() == ["theirs", "new", "old"]
+    widget.filter_name = "RED"
+    assert listed() == ["new", "old"]
+    assert job_list.chosen(bpy.context).id == "new"
+    for item in status.jobs:
+        jobs.GEN3D_UL_jobs.draw_item(widget, bpy.context, Layout(), status, item, 0, status, "job_index")
+
+
+def test_the_list_follows_what_is_deleted(session: Any) -> None:
+    tell(session, *(job(session, name, seq=seq) for seq, name in enumerate("abc", 1)))
+    status = bpy.context.window_manager.gen3d
+    job_list.choose("b")
+    tell(session, job(session, "a", state="removed", seq=4))
+    assert (job_list.chosen(bpy.context).id, len(status.jobs)) == ("b", 2)
+    tell(session, job(session, "c", state="removed", seq=5))
+    assert job_list.chosen(bpy.context).id == "b"
+    tell(session, job(session, "b", state="removed", seq=6))
+    assert (job_list.chosen(bpy.context), len(status.jobs), session.rows) == (None, 0, {})
+    tell(session, job(session, "b", state="removed", seq=7))
+
+
+def test_the_list_is_made_anew_with_a_file(session: Any, tmp_path: Path) -> None:
+    """Whatever the file has brought along."""
+    tell(session, job(session, "a"), job(session, "b", seq=2))
+    bpy.context.window_manager.gen3d.jobs.add().name = "of another Blender"
+    bpy.ops.wm.save_as_mainfile(filepath=str(tmp_path / "kept.blend"))
+    bpy.ops.wm.read_homefile(use_empty=True, use_factory_startup=True)
+    bpy.ops.wm.open_mainfile(filepath=str(tmp_path / "kept.blend"))
+    status = bpy.context.window_manager.gen3d
+    assert [item.name for item in status.jobs] == ["a", "b"]
+    assert status.capturing == ""
+
+
+def test_a_job_tells_words_and_notes(session: Any) -> None:
+    """And each of the backend's remarks, in pieces that fit; then what went wrong, and a way on."""
+    note = "It does not know 'chartreuse' (near to it: green, yellow). The embedded prior knows chair, table."
+    tell(session, job(session, params={"prompt": "a chartreuse chair"}, result={"notes": [note]}, ended=60.0))
+    layout = draw("GEN3D_PT_jobs")
+    words = " ".join(layout.lines)
+    assert "a chartreuse chair" in words
+    assert note in words
+    assert max(map(len, layout.lines)) <= 60
+    assert "gen3d.import_result" in layout.shown
+    told = {"cause": "The disk is full.", "next_step": "Free some space."}
+    tell(session, job(session, state="failed", error=told, seq=2))
+    layout = draw("GEN3D_PT_jobs")
+    assert "The disk is full. Free some space." in " ".join(layout.lines)
+    assert layout.shown[-1] == "gen3d.resume_job"
+    running = {"phase": "train", "fraction": 0.4, "seconds_left": 72.0}
+    tell(session, job(session, state="running", progress=running, seq=3))
+    layout = draw("GEN3D_PT_jobs")
+    assert "train 40 %, 1:12 left" in layout.lines
+    assert layout.shown[-1] == "gen3d.cancel_job"
+    assert "gen3d.cancel_job" in draw("GEN3D_PT_generate").shown
+    assert "gen3d.cancel_job" not in draw("GEN3D_PT_train").shown
+
+
+def test_a_refusal_is_shown_until_it_is_dismissed(session: Any) -> None:
+    session.error = bridge.errors.Gen3DError("The prompt is empty.", "Say in words what to make.")
+    assert " ".join(draw("GEN3D_PT_jobs").lines[:2]).startswith("The prompt is empty.")
+    bpy.ops.gen3d.forget_error()
+    assert session.error is None
+    assert "The prompt is empty." not in draw("GEN3D_PT_jobs").lines
+
+
+def test_a_job_has_a_picture_once_there_is_one(session: Any, tmp_path: Path) -> None:
+    """Icons have numbers in a window only; what stands behind them is there without one."""
+    folder = tmp_path / "job"
+    folder.mkdir()
+    tell(session, job(session, state="running", folder=str(folder)))
+    assert len(thumbnails._pictures) == 0
+    for size in (16, 24):
+        addon.module("picture_files").write_png(folder / "preview.png", np.full((size, size, 3), 200, np.uint8))
+        session.client._take(protocol.Preview("job", "image/png", b""))
+        pump.pump()
+        assert tuple(thumbnails._pictures["job"].image_size) == (size, size)
+        time.sleep(1.1)  # Blender tells pictures of one name apart by the second in which they were written
+    tell(session, job(session, state="removed", seq=2))
+    assert len(thumbnails._pictures) == 0
+
+
+def test_what_cannot_be_done_is_grey_and_says_why(session: Any) -> None:
+    """Only in the panel, which goes by its own settings; scripts bring theirs."""
+    bpy.ops.wm.read_homefile(use_factory_startup=True)
+    area = next(area for area in bpy.context.window_manager.windows[0].screen.areas if area.type == "VIEW_3D")
+    sidebar = next(region for region in area.regions if region.type == "UI")
+    tell(session, job(session))
+    window = bpy.context.window_manager.windows[0]
+    with bpy.context.temp_override(window=window, area=area, region=sidebar):
+        assert not bpy.ops.gen3d.generate.poll()
+        with pytest.raises(RuntimeError, match="Say in words what to make"):
+            bpy.ops.gen3d.generate()
+        with pytest.raises(RuntimeError, match="Capture views first"):
+            bpy.ops.gen3d.train()
+        with pytest.raises(RuntimeError, match="This job has ended"):
+            bpy.ops.gen3d.cancel_job()
+        with pytest.raises(RuntimeError, match="The cameras are not shown"):
+            bpy.ops.gen3d.update_cameras()
+        bpy.context.scene.gen3d.generate.prompt = "a chair"
+        assert bpy.ops.gen3d.generate.poll()
+        assert bpy.ops.gen3d.remove_job.poll()
+    assert bpy.ops.gen3d.train.poll()
+
+
+def test_settings_of_a_job_are_copied_into_the_panel(session: Any) -> None:
+    chosen = bpy.context.scene.gen3d
+    bpy.context.scene.unit_settings.scale_length = 0.01
+    tell(session, job(session, params={"prompt": "a tower", "seed": 7, "size": 2.0, "system": "point-e"}))
+    bpy.ops.gen3d.copy_job()
+    plan = chosen.generate
+    assert (plan.prompt, plan.seed, plan.size) == ("a tower", 7, pytest.approx(200.0))
+    tell(session, job(session, "t", kind="nerf", params={"dataset": "/d", "mesh": {"faces": 5}}, seq=2))
+    bpy.ops.gen3d.copy_job(job="t")
+    assert (chosen.nerf.dataset, chosen.nerf.mesh.faces) == ("/d", 5)
+    tell(session, job(session, "r", kind="remesh", params={"result": "/d"}, seq=3))
+    with pytest.raises(RuntimeError, match="no settings in the panel"):
+        bpy.ops.gen3d.copy_job(job="r")
+    with pytest.raises(RuntimeError, match="There is no such job"):
+        bpy.ops.gen3d.copy_job(job="x")
