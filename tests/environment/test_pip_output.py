@@ -71,7 +71,11 @@ def test_it_says_what_it_does() -> None:
             f"torch==2.13.0+cu130 is not offered for Python 3.13.1 on linux at {INDEX}.",
             "torch",
         ),
-        ("ERROR: Could not install packages due to an OSError: [Errno 28] No space left on device\n", "full", "install"),
+        (
+            "ERROR: Could not install packages due to an OSError: [Errno 28] No space left on device\n",
+            "full",
+            "install",
+        ),
         (
             "ERROR: Could not install packages due to an OSError: [Errno 2] No such file or directory: 'C:\\\\x'\n"
             "HINT: This error might have occurred since this system does not have Windows Long Path support enabled. "
