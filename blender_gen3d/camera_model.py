@@ -91,15 +91,17 @@ def without_scale(matrix: ArrayLike) -> NDArray[np.float64]:
 
 
 def look_at(position: ArrayLike, target: ArrayLike) -> NDArray[np.float64]:
-    """Pose [4, 4] of a camera at ``position`` that looks at ``target``, Z up (Y up where it looks along Z)."""
+    """Poses [..., 4, 4] of cameras at ``position`` [..., 3] that look at ``target`` [3], Z up (Y up where they look
+    along Z)."""
     eye = np.asarray(position, np.float64)
     back = eye - np.asarray(target, np.float64)
-    back /= np.linalg.norm(back)
-    up = (0.0, 1.0, 0.0) if abs(back[2]) > 1.0 - 1e-9 else (0.0, 0.0, 1.0)
+    back /= np.linalg.norm(back, axis=-1, keepdims=True)
+    up = np.where(np.abs(back[..., 2:]) > 1.0 - 1e-9, (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
     right = np.cross(up, back)
-    right /= np.linalg.norm(right)
-    pose = np.eye(4)
-    pose[:3] = np.stack((right, np.cross(back, right), back, eye), axis=1)
+    right /= np.linalg.norm(right, axis=-1, keepdims=True)
+    pose = np.zeros((*eye.shape[:-1], 4, 4))
+    pose[..., :3, :] = np.stack((right, np.cross(back, right), back, eye), axis=-1)
+    pose[..., 3, 3] = 1.0
     return pose
 
 

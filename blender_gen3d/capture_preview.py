@@ -30,9 +30,9 @@ from .scene_objects import bounding_sphere, with_children
 from .viewports import redraw
 
 QUIET = 0.15  # seconds without a change before the cameras are worked out
-QUICK = 0.03  # seconds that this may take without being asked for
+QUICK = 0.05  # seconds that this may take without being asked for
 MOST = 1000  # cameras that are drawn; of more, evenly chosen ones
-SIZE = 0.25  # length of a drawn camera, as a share of the objects' radius
+SIZE = 0.3  # length of a drawn camera, as a share of the objects' radius
 COLOURS = {"train": (1.0, 0.55, 0.15, 0.75), "test": (0.25, 0.65, 1.0, 1.0), "val": (0.35, 0.9, 0.4, 1.0)}
 
 
@@ -109,42 +109,53 @@ def planned(context: bpy.types.Context) -> Cameras:
         lens = camera_model.intrinsics(width, height, lens=plan.lens, pixel_aspect_x=aspect_x, pixel_aspect_y=aspect_y)
         center = aim(scene, plan, None, middle)
         eyes = shots.eyes_of(plan, center, shots.distance_of(plan, lens, radius))
-        chosen = _some(len(eyes))
-        views = [(camera_model.look_at(eyes[index], center), lens) for index in chosen]
-        count = len(eyes)
+        count, chosen = len(eyes), _some(len(eyes))
+        lines = placed(outline(lens, SIZE * radius), camera_model.look_at(eyes[chosen], center))
     else:
-        placed = shots.shots_of(scene, plan, None, named or shots.default_cameras(scene, plan.mode), middle, radius)
-        chosen, count = _some(len(placed)), len(placed)
-        views = _seen(scene, [placed[index] for index in chosen], size)
+        cameras = named or shots.default_cameras(scene, plan.mode)
+        every = shots.shots_of(scene, plan, None, cameras, middle, radius)
+        count, chosen = len(every), _some(len(every))
+        views = _seen(scene, [every[index] for index in chosen], size)
+        lines = np.stack([placed(outline(lens, SIZE * radius), pose) for pose, lens in views])
     names = camera_model.split(count, plan.val, plan.test)
-    lines = np.concatenate([outline(pose, lens, SIZE * radius) for pose, lens in views]).astype(np.float32)
-    each = len(lines) // len(views)
-    colours = np.repeat(np.array([COLOURS[names[index]] for index in chosen], np.float32), 2 * each, axis=0)
-    return Cameras(lines, colours.reshape(-1, 2, 4), Counter(names), plan.mode)
+    colours = np.array([COLOURS[names[index]] for index in chosen], np.float32)[:, None, None]
+    shape = (*lines.shape[:3], 4)
+    return Cameras(
+        lines.reshape(-1, 2, 3).astype(np.float32),
+        np.broadcast_to(colours, shape).reshape(-1, 2, 4),
+        Counter(names),
+        plan.mode,
+    )
 
 
-def outline(pose: NDArray[np.float64], lens: Intrinsics, length: float) -> NDArray[np.float64]:
-    """The lines [11, 2, 3] that show a camera: from its eye to the corners of its picture at a distance ``length``,
-    around the picture, and a roof that says where up is."""
+def outline(lens: Intrinsics, length: float) -> NDArray[np.float64]:
+    """The lines [11, 2, 3] that show a camera, in its own coordinates: from its eye to the corners of its picture at a
+    distance ``length``, around the picture, and a roof that says where up is."""
     across = np.array((0.0, lens.width, lens.width, 0.0)) - lens.cx
     down = np.array((0.0, 0.0, lens.height, lens.height)) - lens.cy
     corners = np.stack((across / lens.fl_x, -down / lens.fl_y, -np.ones(4)), axis=1) * length
     peak = corners[:2].mean(axis=0)
     peak[1] += 0.35 * (corners[1, 0] - corners[0, 0])
+    eye = np.zeros(3)
     sides = [(corners[index], corners[(index + 1) % 4]) for index in range(4)]
-    rays = [(np.zeros(3), corner) for corner in corners]
-    roof = [(corners[0], peak), (peak, corners[1]), (np.zeros(3), peak)]
-    return np.array([*rays, *sides, *roof]) @ pose[:3, :3].T + pose[:3, 3]
+    roof = [(corners[0], peak), (peak, corners[1]), (eye, peak)]
+    return np.array([*((eye, corner) for corner in corners), *sides, *roof])
+
+
+def placed(lines: NDArray[np.float64], poses: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Lines [L, 2, 3] of a camera where each of the poses [..., 4, 4] puts it: [..., L, 2, 3]."""
+    turned = np.einsum("...ij,lej->...lei", poses[..., :3, :3], lines)
+    return turned + poses[..., None, None, :3, 3]
 
 
 def _seen(
-    scene: bpy.types.Scene, placed: Sequence[shots.Shot], size: tuple[int, int, float, float]
+    scene: bpy.types.Scene, wanted_shots: Sequence[shots.Shot], size: tuple[int, int, float, float]
 ) -> list[tuple[NDArray[np.float64], Intrinsics]]:
     """Poses and pinholes of the scene's own cameras, each at its frame; the frame is put back."""
     frame, subframe = scene.frame_current, scene.frame_subframe
     views = []
     try:
-        for shot in placed:
+        for shot in wanted_shots:
             if shot.frame is not None:
                 scene.frame_set(shot.frame)
             camera = shot.camera.evaluated_get(bpy.context.evaluated_depsgraph_get())

@@ -27,7 +27,7 @@ def _values(cls: type[Any]) -> list[str]:
 
 
 class GEN3D_PT_generate_presets(PresetPanel, bpy.types.Panel):
-    bl_label = "Presets"
+    bl_label = "Standard"  # what the defaults are; Blender puts the name of what is chosen here
     preset_subdir = "gen3d/generate"
     preset_operator = "script.execute_preset"
     preset_add_operator = "gen3d.generate_preset_add"

@@ -7,7 +7,7 @@ import bpy
 
 from .. import capture_preview
 from ..presets import GEN3D_PT_capture_presets
-from .common import big, column, props, write
+from .common import big, column, in_panel, props, write
 
 CAMERAS = {
     "sphere": ("views", "around", "radius", "lens"),
@@ -40,7 +40,7 @@ class GEN3D_PT_capture(bpy.types.Panel):
         shares = layout.column(align=True)
         props(shares, plan, ("test", "val"))
         layout.prop(plan, "isolate")
-        shown = self.layout.row(align=True)
+        shown = in_panel(self.layout.row(align=True))
         eye = "HIDE_OFF" if status.show_cameras else "HIDE_ON"
         shown.prop(status, "show_cameras", toggle=True, icon=eye)
         shown.operator("gen3d.update_cameras", text="", icon="FILE_REFRESH")

@@ -28,9 +28,15 @@ def props(layout: bpy.types.UILayout, group: bpy.types.PropertyGroup, names: Ite
 
 def big(layout: bpy.types.UILayout, operator: str, icon: str) -> None:
     """The button that a panel is about."""
-    row = layout.row()
+    row = in_panel(layout.row())
     row.scale_y = 1.4
     row.operator(operator, icon=icon)
+
+
+def in_panel(layout: bpy.types.UILayout) -> bpy.types.UILayout:
+    """For buttons that go by what the panel shows: without it, Blender asks them about the viewport beside."""
+    layout.operator_context = "INVOKE_DEFAULT"
+    return layout
 
 
 def needed_memory(layout: bpy.types.UILayout, kind: str, params: Mapping[str, Any]) -> None:

@@ -10,7 +10,7 @@ import bpy
 
 from .. import job_list, pump, thumbnails
 from ..bridge import protocol
-from .common import progress, write
+from .common import in_panel, progress, write
 
 ICONS = {
     "queued": "SORTTIME",
@@ -91,7 +91,7 @@ class GEN3D_PT_jobs(bpy.types.Panel):
             _draw_problem(self.layout, current)
         line = self.layout.row()
         line.template_list("GEN3D_UL_jobs", "", status, "jobs", status, "job_index", rows=4, sort_lock=True)
-        side = line.column(align=True)
+        side = in_panel(line.column(align=True))
         for operator, icon in (("open_job", "FILE_FOLDER"), ("copy_job", "COPYDOWN"), ("remove_job", "TRASH")):
             side.operator(f"gen3d.{operator}", text="", icon=icon)
         side.separator()
