@@ -13,13 +13,13 @@ import os
 import shutil
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import storage
+from . import memory, storage
 from .errors import Gen3DError
 from .version import VERSION
 
@@ -36,6 +36,9 @@ PREVIEW_SECONDS, PREVIEW_SHARE = 0.5, 0.04
 SHAPE_SECONDS, SHAPE_SHARE = 1.0, 0.03
 MOST_POINTS = 2**16  # of a shape: what a frame holds
 LONG_CHECKPOINT = 1.5  # seconds; one that takes longer is not written any more when the job is told to stop
+
+
+_UNUSABLE = (KeyError, ValueError, RuntimeError)  # what a pipeline raises for a checkpoint that is not its own
 
 
 class Stopped(Exception):
@@ -72,17 +75,23 @@ class Listener:
     stopping: Callable[[], bool] = lambda: False
 
 
-def drive(kind: str, run: Run, settings: Any, folder: Path, final: Path, listener: Listener) -> dict[str, Any]:
+def drive(
+    kind: str, run: Run, settings: Any, folder: Path, final: Path, listener: Listener, notes: Sequence[str] = ()
+) -> dict[str, Any]:
     """Runs a pipeline from the newest checkpoint in ``folder``, if any, until ``final`` holds its result.
 
     ``folder`` takes checkpoints and the unfinished result. Returns what result.json holds. A checkpoint that is
     damaged, or that the pipeline cannot use, gives way to the one before. A state that is no longer finite goes
-    back to the last checkpoint once. Raises Stopped, Gen3DError, or whatever else the pipeline raised.
+    back to the last checkpoint once; out of memory, the pipeline goes on from there with settings that need less, as
+    long as there are any. Raises Stopped, Gen3DError, or whatever else the pipeline raised.
+
+    notes: what is to be said of the job beside the pipeline's own.
     """
     storage.require_space(folder)
     attempt = _Attempt(kind, run, settings, folder, listener)
     sources: Iterator[Snapshot | None] = itertools.chain(_snapshots(folder), (None,))
     resume, rolled_back = next(sources), False
+    ladder, stepped = memory.rungs(settings), ""
     while True:
         try:
             summary = attempt.go(resume)
@@ -92,11 +101,17 @@ def drive(kind: str, run: Run, settings: Any, folder: Path, final: Path, listene
                 raise _diverged(attempt, error) from error
             traceback.print_exc()
             rolled_back, sources = True, itertools.chain(_snapshots(folder), (None,))
-        except (KeyError, ValueError, RuntimeError) as error:
-            if resume is None or attempt.started or is_out_of_memory(error):
+        except Exception as error:
+            if is_out_of_memory(error) and (rung := next(ladder, None)):
+                (settings, less), sources = rung, itertools.chain(_snapshots(folder), (None,))
+                stepped = f"The device ran out of memory: {less}."
+                attempt = _Attempt(kind, run, settings, folder, listener)
+            elif not isinstance(error, _UNUSABLE) or resume is None or attempt.started or is_out_of_memory(error):
                 raise
             traceback.print_exc()
         resume = next(sources)
+    if said := [*notes, *([stepped] if stepped else ())]:
+        summary["notes"] = [*summary.get("notes", ()), *said]
     content = {"format": 1, "kind": kind, "settings": asdict(settings), "seed": getattr(settings, "seed", None)}
     content = storage.finish_result(folder / "result.part", final, {**content, **summary, "version": VERSION})
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)

@@ -116,7 +116,7 @@ class Engine:
     async def _serve(self, device: dict[str, Any]) -> None:
         types = [other["type"] for other in self._devices]
         accepts = {device["type"]}
-        if device["id"] == self._devices[0]["id"]:  # the best one also takes what names no device, or one that is not here
+        if device["id"] == self._devices[0]["id"]:  # it also takes what names no device, or none of ours
             accepts |= {"auto", "cpu", "cuda", "mps"} - set(types)
         while True:
             try:
@@ -183,8 +183,9 @@ class Engine:
         try:
             with open(folder / "worker.log", "ab") as stderr:
                 running.process = process = await asyncio.create_subprocess_exec(
-                    *self._worker, str(folder), stdin=PIPE, stdout=PIPE, stderr=stderr, env=self._environment(device)
-                )
+                    *self._worker, str(folder), self._told_of(device), stdin=PIPE, stdout=PIPE, stderr=stderr,
+                    env=self._environment(device),
+                )  # fmt: skip
         except OSError as error:
             cause = f"The worker could not be started: {error}."
             await self._record(job, "failed", error=_error(cause, "Run `gen3d doctor`, then resume the job."))
@@ -300,6 +301,11 @@ class Engine:
             if process is not None and process.returncode is None:
                 process.kill()
         return [fallback]
+
+    def _told_of(self, device: dict[str, Any]) -> str:
+        """The device as the worker is told of it, with what is free now."""
+        now = next(known for known in self._devices if known["id"] == device["id"])
+        return json.dumps({"type": now["type"], "free": now.get("free")})
 
     def _environment(self, device: dict[str, Any]) -> dict[str, str]:
         """The worker's: imports from where we are and nowhere else; of several GPUs it sees its own only."""

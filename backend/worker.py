@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The worker: a process of its own for one job, so that whatever happens in it happens to nobody else.
 
-    python -m backend.worker JOB_FOLDER     works on the job in the folder (its job.json says what to do)
-    python -m backend.worker --devices      prints the devices of this machine as a JSON list, and ends
+    python -m backend.worker JOB_FOLDER [DEVICE]   works on the job in the folder (its job.json says what to do)
+    python -m backend.worker --devices             prints the devices of this machine as a JSON list, and ends
+
+DEVICE is JSON, too: {"type": "cuda", "free": bytes or null}. A job that needs more than is free is stepped down.
 
 Standard input is a pipe from the engine: the line "cancel" ends the job, end of file means that the engine is gone.
 Either way the worker saves its state where that is quick, and ends. Standard output carries one JSON object a line:
@@ -29,11 +31,11 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import settings, storage
+from . import memory, settings, storage
 from .driver import Listener, Run, Stopped, drive, explain, png, points
 from .errors import Gen3DError
 
@@ -64,7 +66,7 @@ def main(
     devices: Callable[[], list[dict[str, Any]]] | None = None,
 ) -> int:
     """The process. ``table`` and ``devices`` can be replaced by tests that need no torch device."""
-    (argument,) = sys.argv[1:] if argv is None else argv
+    argument, *device = sys.argv[1:] if argv is None else argv
     if argument == "--devices":
         print(json.dumps((devices or find_devices)()))
         return 0
@@ -79,11 +81,11 @@ def main(
             print("Another worker still works on this job.", file=sys.stderr)
             return 1
         time.sleep(0.1)
-    _work(folder, table, channel)
+    _work(folder, table, channel, json.loads(device[0]) if device else {})
     return 0
 
 
-def _work(folder: Path, table: Callable[[], Mapping[str, Run]], channel: Channel) -> None:
+def _work(folder: Path, table: Callable[[], Mapping[str, Run]], channel: Channel, device: dict[str, Any]) -> None:
     kind = "unknown"
     try:
         job = storage.read_json(folder / "job.json") or {}
@@ -100,8 +102,10 @@ def _work(folder: Path, table: Callable[[], Mapping[str, Run]], channel: Channel
                 channel.saved,
                 channel.stopping,
             )
-            values = settings.parse(cls, job.get("params"))
-            drive(kind, table()[kind], values, folder, folder / "result", listener)
+            wanted = asdict(settings.parse(cls, job.get("params")))
+            fit = memory.fitted(kind, wanted, device.get("type", "cpu"), device.get("free"))
+            values = settings.parse(cls, fit.params)
+            drive(kind, table()[kind], values, folder, folder / "result", listener, notes=[fit.told] * bool(fit.told))
         channel.send({"event": "done"})
     except Stopped:
         channel.send({"event": "stopped"})

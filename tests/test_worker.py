@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from backend import driver, storage, worker
+from backend import driver, memory, storage, worker
 from backend.driver import Listener, Run, Stopped, drive
 from backend.pipelines.progress import Pipeline, Progress, Snapshot
 from backend.settings import KINDS, NerfSettings
@@ -121,6 +121,54 @@ def test_the_result_says_what_made_it_and_leftovers_of_a_crash_are_not_in_it(tmp
 )
 def test_running_out_of_memory_is_recognised(error: Exception, expected: bool) -> None:
     assert driver.is_out_of_memory(error) is expected
+
+
+def test_out_of_memory_a_job_goes_on_with_less_from_its_checkpoint_and_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(driver, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(driver, "CHECKPOINT_SHARE", 1e9)
+    lives: list[tuple[int, float]] = []
+
+    def run(settings: NerfSettings, out: Path, resume: Snapshot | None) -> Pipeline:
+        done = resume.tensors["v"] if resume else torch.zeros(1)
+        lives.append((settings.mesh.resolution, float(done)))
+        while float(done) < 5:
+            done = done + 1
+            yield Progress("train", 0, 0, 0.5, snapshot=lambda now=done: Snapshot({"v": now}, {}))  # type: ignore[misc]
+        if settings.mesh.resolution > 96:
+            torch.empty(2**60)
+        return {"notes": ["its own"]}
+
+    content = go(run, tmp_path, Listener())
+    assert lives == [(192, 0.0), (96, 5.0)]
+    assert content["settings"]["mesh"]["resolution"] == 96  # type: ignore[index]
+    assert content["notes"] == ["its own", "The device ran out of memory: the mesh has 96 cells a side."]
+    (tmp_path / "again").mkdir()
+    monkeypatch.setattr(memory, "rungs", lambda settings: iter(()))
+    with pytest.raises(RuntimeError, match="memory"):
+        go(run, tmp_path / "again")
+
+
+def test_a_job_that_needs_more_than_is_free_is_stepped_down_before_it_starts(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    seen = []
+
+    def run(settings: NerfSettings, out: Path, resume: Snapshot | None) -> Pipeline:
+        seen.append(settings.mesh.resolution)
+        yield Progress("train", 0, 0, 0.5)
+        return {}
+
+    job = {"kind": "nerf", "params": {"dataset": "x", "mesh": {"resolution": 512}}}
+    (tmp_path / "job.json").write_text(json.dumps(job))
+    need = memory.need("nerf", {"dataset": "x", "mesh": {"resolution": 256}}, "cpu")
+    device = json.dumps({"type": "cpu", "free": int(need / memory.SHARE) + 1})
+    worker._work(tmp_path, lambda: {"nerf": run}, worker.Channel(1), json.loads(device))
+    assert json.loads(capfd.readouterr().out.splitlines()[-1]) == {"event": "done"}
+    assert seen == [256]
+    (note,) = (storage.read_result(tmp_path / "result") or {})["notes"]
+    assert "GB are free: the mesh has 256 cells a side." in note
 
 
 def test_torch_really_says_it_that_way() -> None:

@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""How much memory a job needs, and what to ask of it where there is less. Standard library only.
+
+The figures are fitted to the most that workers held on a CPU, which ``benchmarks/memory.py`` measures again. A GPU
+holds the same tensors, without the libraries; what that takes has not been measured.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from .settings import KINDS, BakeSettings, GenerateSettings, MeshSettings, NerfSettings, RemeshSettings, parse
+
+MIB, GB = 2**20, 1e9
+LIBRARIES = 540 * MIB  # torch and what goes with it, at work
+CLOUD_VOXEL, FIELD_VOXEL = 105, 150  # bytes for each sample of a surface's grid
+TEXEL = 90  # bytes for each pixel of a texture that is baked
+FIELD = 250 * MIB  # hash tables, their moments and a training step
+PICTURES = 400 * MIB  # a hundred views of 800 x 800 pixels
+WEIGHT = 4  # bytes
+CLIP, UPSAMPLER = 428, 40  # million weights
+MILLIONS = {"base40M-textvec": 40, "base40M": 40, "base300M": 312, "base1B": 1240}
+EMBEDDED = 6
+
+SHARE = 0.9  # of the free memory that a job may take
+LEAST_RESOLUTION, LEAST_TEXTURE = 64, 512
+
+
+@dataclass(frozen=True)
+class Fit:
+    """need: bytes, with ``params``, which are as they were wanted or stepped down; told: "", or what was done."""
+
+    need: int
+    params: dict[str, Any]
+    told: str
+
+
+def need(kind: str, params: Mapping[str, Any], device: str) -> int:
+    """The most bytes that a job takes on a device of this type ("cpu", "cuda", "mps"). Raises Gen3DError for wrong
+    params."""
+    return _need(parse(KINDS[kind], dict(params)), device)
+
+
+def fitted(kind: str, params: Mapping[str, Any], device: str, free: int | None) -> Fit:
+    """The job as it can run with ``free`` bytes (None: not known): at its best, or with fewer details."""
+    wanted = parse(KINDS[kind], dict(params))
+    most = _need(wanted, device)
+    if free is None or most <= SHARE * free:
+        return Fit(most, asdict(wanted), "")
+    chosen, done = wanted, ""
+    for lower, said in rungs(wanted):
+        chosen, done = lower, said
+        if _need(chosen, device) <= SHARE * free:
+            break
+    told = f"It needs about {most / GB:.1f} GB, and {free / GB:.1f} GB are free"
+    return Fit(_need(chosen, device), asdict(chosen), f"{told}: {done}." if done else f"{told}. It may fail.")
+
+
+def rungs(settings: Any) -> Iterator[tuple[Any, str]]:
+    """The ladder down: settings that need less and less, and what is said of each."""
+    while True:
+        if isinstance(settings, GenerateSettings) and settings.resolution >= 2 * LEAST_RESOLUTION:
+            settings = replace(settings, resolution=settings.resolution // 2)
+            yield settings, f"the surface is sampled {settings.resolution} times a side"
+        elif isinstance(settings, BakeSettings) and settings.texture >= 2 * LEAST_TEXTURE:
+            settings = replace(settings, texture=settings.texture // 2)
+            yield settings, f"the texture has {settings.texture} pixels a side"
+        elif isinstance(settings, NerfSettings | RemeshSettings) and (lower := _lower_mesh(settings.mesh)):
+            settings = replace(settings, mesh=lower)
+            texture = f", its texture {lower.texture} pixels" if lower.texture else ""
+            yield settings, f"the mesh has {lower.resolution} cells a side{texture}"
+        else:
+            return
+
+
+def _lower_mesh(mesh: MeshSettings) -> MeshSettings | None:
+    """The texture first: it takes more, and is missed less."""
+    if mesh.texture >= 2 * LEAST_TEXTURE and TEXEL * mesh.texture**2 > FIELD_VOXEL * mesh.resolution**3 / 4:
+        return replace(mesh, texture=mesh.texture // 2)
+    if mesh.resolution >= 2 * LEAST_RESOLUTION:
+        return replace(mesh, resolution=mesh.resolution // 2)
+    return None
+
+
+def _need(settings: Any, device: str) -> int:
+    base = 0 if device == "cuda" else LIBRARIES
+    match settings:
+        case GenerateSettings():
+            base_model = MILLIONS.get(settings.weights)
+            millions = base_model + UPSAMPLER + CLIP if base_model else EMBEDDED
+            return base + millions * 10**6 * WEIGHT + CLOUD_VOXEL * settings.resolution**3
+        case NerfSettings():
+            return base + PICTURES + FIELD + _surface(settings.mesh)
+        case RemeshSettings():
+            return base + FIELD // 2 + _surface(settings.mesh)
+        case BakeSettings():
+            return base + TEXEL * settings.texture**2
+    return base + FIELD
+
+
+def _surface(mesh: MeshSettings) -> int:
+    return FIELD_VOXEL * mesh.resolution**3 + TEXEL * mesh.texture**2

@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+import pytest
+
+from backend import memory
+from backend.errors import Gen3DError
+from backend.settings import KINDS, parse
+
+GB = 10**9
+PARAMS: dict[str, dict[str, Any]] = {
+    "generate": {"prompt": "a chair", "resolution": 256},
+    "nerf": {"dataset": "x", "mesh": {"resolution": 768, "texture": 8192}},
+    "remesh": {"result": "x", "mesh": {"resolution": 512}},
+    "render": {"result": "x"},
+    "bake": {"source": "x", "texture": 8192},
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_with_room_a_job_is_left_as_it_is(kind: str) -> None:
+    for free in (None, 256 * GB):
+        fit = memory.fitted(kind, PARAMS[kind], "cpu", free)
+        assert fit.params == asdict(parse(KINDS[kind], PARAMS[kind])) and fit.told == ""
+        assert fit.need == memory.need(kind, PARAMS[kind], "cpu") > 2**28
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "render"])
+def test_each_rung_needs_less_than_the_one_before_and_the_first_that_fits_is_taken(kind: str) -> None:
+    settings = parse(KINDS[kind], PARAMS[kind])
+    ladder = [settings, *(lower for lower, _ in memory.rungs(settings))]
+    needs = [memory.need(kind, asdict(rung), "cpu") for rung in ladder]
+    assert len(ladder) > 2 and needs == sorted(needs, reverse=True) and len(set(needs)) == len(needs)
+    for rung, need in zip(ladder[1:], needs[1:], strict=True):
+        fit = memory.fitted(kind, PARAMS[kind], "cpu", int(need / memory.SHARE) + 1)
+        assert fit.params == asdict(rung) and fit.need == need
+        assert fit.told.startswith(f"It needs about {needs[0] / GB:.1f} GB, and {need / memory.SHARE / GB:.1f} GB are")
+
+
+def test_where_nothing_helps_it_is_said() -> None:
+    assert memory.fitted("render", PARAMS["render"], "cpu", 2**20).told.endswith("are free. It may fail.")
+    least = memory.fitted("generate", PARAMS["generate"], "cpu", 2**20)
+    assert least.params["resolution"] == 64 and least.need > 2**20
+
+
+def test_a_published_model_takes_its_weights_more() -> None:
+    small, large = (memory.need("generate", {"prompt": "x", "weights": name}, "cuda") for name in ("base40M", "base1B"))
+    assert large - small == 1200 * 10**6 * memory.WEIGHT
+
+
+def test_wrong_settings_are_refused_by_name() -> None:
+    with pytest.raises(Gen3DError, match="resolution"):
+        memory.need("generate", {"resolution": 1}, "cpu")
