@@ -36,9 +36,11 @@ async def running(
     try:
         yield engine
     finally:
-        task.cancel()
+        while not task.done():
+            task.cancel()  # may have to be said again: asyncio.wait_for of Python 3.11 can lose it
+            await asyncio.wait((task,), timeout=10.0)
         with suppress(asyncio.CancelledError):
-            await task
+            task.result()
 
 
 async def until(condition: Callable[[], bool], seconds: float = 30.0) -> float:
