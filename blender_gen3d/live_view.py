@@ -22,7 +22,7 @@ from .bridge import protocol
 from .client import News
 from .importing import units_per_metre
 
-SIZE = 4.0  # pixels of a point
+SIZE, HIDDEN = 4.0, 1.5  # pixels of a point, and of one behind something else
 LIVING = ("queued", "running", "done")  # states of jobs whose result may still come into the scene
 POINT = np.dtype([("place", "<f4", 3), ("colour", "u1", 4)])
 SHADER = "POINT_FLAT_COLOR" if bpy.app.version >= (4, 5, 0) else "FLAT_COLOR"
@@ -81,12 +81,13 @@ def _draw() -> None:
             colours[:, 3] = 1.0
             places = np.ascontiguousarray(shape.points["place"])
             shape.batch = batch_for_shader(shader, "POINTS", {"pos": places, "color": colours})
-        gpu.state.depth_test_set("LESS_EQUAL")
-        gpu.state.depth_mask_set(True)
-        gpu.state.point_size_set(SIZE * context.preferences.system.ui_scale)
         with gpu.matrix.push_pop():
             gpu.matrix.multiply_matrix(stands)
-            shape.batch.draw(shader)
+            for test, size in (("GREATER", HIDDEN), ("LESS_EQUAL", SIZE)):
+                gpu.state.depth_test_set(test)
+                gpu.state.depth_mask_set(test == "LESS_EQUAL")
+                gpu.state.point_size_set(size * context.preferences.system.ui_scale)
+                shape.batch.draw(shader)
         gpu.state.depth_mask_set(False)
         gpu.state.depth_test_set("NONE")
         gpu.state.point_size_set(1.0)

@@ -88,7 +88,7 @@ def _tell(layout: bpy.types.UILayout) -> None:
     elif found.problem:
         write(layout, found.problem.cause, found.problem.next_step, icon="ERROR")
     else:
-        names = {"train": "to train", "val": "to validate", "test": "to test"}
+        names = {"train": "train", "val": "validation", "test": "test"}
         parts = [f"{found.counts[key]} {words}" for key, words in names.items() if found.counts[key]]
         write(layout, f"{found.counts.total()} views: {', '.join(parts)}", icon="CAMERA_DATA")
 

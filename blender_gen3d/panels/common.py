@@ -8,8 +8,8 @@ from typing import Any
 
 import bpy
 
-from .. import bridge, pump
-from ..bridge import protocol
+from .. import pump
+from ..bridge import errors, memory, protocol
 from ..labels import write
 
 
@@ -43,16 +43,20 @@ def needed_memory(layout: bpy.types.UILayout, kind: str, params: Mapping[str, An
     """What a job would need, what there is, and what is done where that is not enough."""
     current = pump.session()
     device = _device(current.client.devices, str(params.get("device", "auto"))) if current else None
-    memory = getattr(bridge, "memory", None)
-    if device is None or device.get("free") is None or memory is None:
+    if device is None or device.get("free") is None:
         return
-    fit = memory.fitted(kind, dict(params), device["type"], device["free"])
-    line = f"Needs about {gigabytes(fit.need)}, {gigabytes(device['free'])} free"
-    write(layout, f"{line}: {fit.told}" if fit.told else line, icon="ERROR" if fit.told else "MEMORY")
+    try:
+        fit = memory.fitted(kind, params, device["type"], device["free"])
+    except errors.Gen3DError:  # told when the job is asked for
+        return
+    if fit.told:
+        write(layout, fit.told, icon="ERROR")
+    else:
+        write(layout, f"Needs about {gigabytes(fit.need)}, {gigabytes(device['free'])} free", icon="MEMORY")
 
 
 def gigabytes(count: int) -> str:
-    return f"{count / 2**30:.1f} GB"
+    return f"{count / memory.GB:.1f} GB"
 
 
 def running(layout: bpy.types.UILayout, kind: str) -> None:

@@ -37,7 +37,7 @@ def finished(session: Any, folder: Path, **told: Any) -> Any:
 
 
 def made() -> list[str]:
-    return [item.name for item in bpy.data.objects if "gen3d_result" in item]
+    return [item.name for item in bpy.data.objects if item.get("gen3d_result")]
 
 
 def test_after_a_crash_the_result_is_imported_once(start: Callable[[], Any], tmp_path: Path) -> None:
