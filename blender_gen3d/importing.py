@@ -19,10 +19,10 @@ import numpy as np
 from mathutils import Matrix
 from numpy.typing import NDArray
 
-from . import layout
+from . import layout, origin
 from .bridge import errors
 from .glb import GlbMesh, read_glb
-from .meshes import build_cloud, build_mesh, show_points
+from .meshes import COLORS, build_cloud, build_mesh, show_points
 from .ply import Cloud, read_cloud
 
 COLLECTION = "Gen3D"
@@ -86,7 +86,36 @@ def import_result(folder: Path, *, name: str = "", job: str = "", at: Sequence[f
         item.select_set(True)
     bpy.context.view_layer.objects.active = made[0]
     bpy.context.view_layer.update()
-    first = parts[0].mesh
+    return _imported(made, parts[0].mesh)
+
+
+def replace_mesh(item: bpy.types.Object, folder: Path) -> Imported:
+    """Gives an object the mesh of a result in place of its own, which is removed where nobody else uses it.
+
+    Name, place, modifiers and what is told of its making stay; the mesh is taken to be in the object's coordinates.
+    Materials stay where both meshes are coloured by their vertices. Pushes no undo step. Raises Gen3DError, and changes
+    nothing, where the result is damaged or empty or Blender is busy.
+    """
+    _check_mode()
+    facts = read_facts(folder)
+    part = _read(folder, facts, _objects(facts)[0])
+    before, made = item.data, build_mesh(part.mesh, item.data.name)
+    if part.mesh.texture is None and COLORS in before.color_attributes and len(before.materials):
+        bpy.data.materials.remove(made.materials.pop(index=0))
+        for material in before.materials:
+            made.materials.append(material)
+    item.data, name = made, before.name
+    if not before.users:
+        bpy.data.meshes.remove(before)
+    made.name = name
+    item[origin.FACTS] = json.dumps({**origin.facts(item), "mesh": facts.get("mesh")})
+    if item.get(origin.AWAITS):
+        del item[origin.AWAITS]
+    bpy.context.view_layer.update()
+    return _imported([item], part.mesh)
+
+
+def _imported(made: Sequence[bpy.types.Object], first: GlbMesh) -> Imported:
     colour = "texture" if first.texture is not None else "vertex" if first.colors is not None else "none"
     vertices, faces = (sum(len(getattr(item.data, kind)) for item in made) for kind in ("vertices", "polygons"))
     return Imported(tuple(made), vertices, faces, colour)
@@ -130,6 +159,12 @@ def placement(facts: dict[str, Any]) -> NDArray[np.float64]:
     return matrix
 
 
+def units_per_metre(scene: bpy.types.Scene) -> float:
+    """How many of the scene's units are a metre; those of a scene without a system of units are metres."""
+    units = scene.unit_settings
+    return 1.0 / units.scale_length if units.system != "NONE" else 1.0
+
+
 def _objects(facts: dict[str, Any]) -> list[dict[str, Any]]:
     """What a result tells of each of its objects; where it has only one, it may tell of it as of itself."""
     found = facts.get("objects", [facts])
@@ -156,7 +191,7 @@ def _read(folder: Path, facts: dict[str, Any], own: dict[str, Any]) -> _Part:
 def _standing(parts: list[_Part], at: Sequence[float] | None) -> tuple[list[_Part], list[_Part]]:
     """Generated parts where they are to stand; then those with points, behind."""
     scene = bpy.context.scene
-    unit = scene.unit_settings.scale_length if scene.unit_settings.system != "NONE" else 1.0
+    unit = 1.0 / units_per_metre(scene)
     place = np.array(scene.cursor.location if at is None else at, np.float64)
     if place.shape != (3,) or not np.isfinite(place).all():
         raise errors.Gen3DError("The place to stand at is no point.", "Give three numbers.", field="at")
@@ -217,10 +252,10 @@ def _checked_file(folder: Path, facts: dict[str, Any], own: dict[str, Any], role
 
 def _describe(item: bpy.types.Object, folder: Path, facts: dict[str, Any], job: str) -> None:
     """What made this object, for people and scripts to read; nothing ever acts on it."""
-    told = ("kind", "settings", "seed", "prior", "device", "steps", "metrics", "version")
-    item["gen3d_job"] = job
-    item["gen3d_result"] = str(folder)
-    item["gen3d"] = json.dumps({key: facts[key] for key in told if key in facts})
+    told = ("kind", "settings", "seed", "prior", "device", "steps", "metrics", "mesh", "version")
+    item[origin.JOB] = job
+    item[origin.RESULT] = str(folder)
+    item[origin.FACTS] = json.dumps({key: facts[key] for key in told if key in facts})
 
 
 def _collection(scene: bpy.types.Scene) -> bpy.types.Collection:

@@ -75,6 +75,31 @@ def show_points(item: bpy.types.Object, radius: float) -> None:
     item.modifiers.new("Points", "NODES").node_group = tree
 
 
+def read_mesh(mesh: bpy.types.Mesh) -> tuple[NDArray[np.float32], NDArray[np.int32], NDArray[np.uint8] | None]:
+    """Positions [V, 3], triangles [F, 3], and the active colour attribute as sRGB [V, 3] in bytes, where there is one.
+
+    Colours of face corners become the mean of those that meet in a vertex.
+    """
+    positions = np.empty(3 * len(mesh.vertices), np.float32)
+    mesh.vertices.foreach_get("co", positions)
+    mesh.calc_loop_triangles()
+    faces = np.empty(3 * len(mesh.loop_triangles), np.int32)
+    mesh.loop_triangles.foreach_get("vertices", faces)
+    attribute = mesh.color_attributes.active_color
+    colors = None
+    if attribute is not None and len(attribute.data):
+        shades = np.empty(4 * len(attribute.data), np.float32)
+        attribute.data.foreach_get("color_srgb", shades)
+        shades = shades.reshape(-1, 4)[:, :3]
+        if attribute.domain == "CORNER":
+            corners = np.empty(len(mesh.loops), np.int32)
+            mesh.loops.foreach_get("vertex_index", corners)
+            sums = [np.bincount(corners, shades[:, channel], len(mesh.vertices)) for channel in range(3)]
+            shades = np.stack(sums, 1) / np.maximum(np.bincount(corners, minlength=len(mesh.vertices)), 1)[:, None]
+        colors = np.round(255.0 * np.clip(shades, 0.0, 1.0)).astype(np.uint8)
+    return positions.reshape(-1, 3), faces.reshape(-1, 3), colors
+
+
 def to_srgb8(linear: NDArray[np.float32]) -> NDArray[np.float32]:
     """Linear RGBA [..., 4] in [0, 1] as sRGB (IEC 61966-2-1), rounded to whole 255ths as 8-bit colours are."""
     rgb = linear[..., :3]

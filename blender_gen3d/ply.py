@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Reads the coloured point clouds that the backend writes, as binary PLY. Needs no bpy."""
+"""Reads the coloured point clouds that the backend writes, and writes meshes for it, as binary PLY. Needs no bpy."""
 
 from __future__ import annotations
 
@@ -15,6 +15,9 @@ _VERTEX = np.dtype([("place", "<f4", 3), ("color", "u1", 3)])
 _PROPERTIES = [f"property float {axis}" for axis in "xyz"] + [
     f"property uchar {channel}" for channel in ("red", "green", "blue")
 ]
+
+
+_FACE = np.dtype([("count", "u1"), ("corners", "<i4", 3)])
 
 
 @dataclass(frozen=True)
@@ -41,3 +44,20 @@ def read_cloud(path: Path) -> Cloud:
             f"{path} is damaged or holds no points of ours ({type(fault).__name__}).", "Generate it again."
         ) from fault
     return Cloud(points["place"].copy(), points["color"].copy())
+
+
+def mesh_ply(
+    positions: NDArray[np.floating], faces: NDArray[np.int32], colors: NDArray[np.uint8] | None = None
+) -> bytes:
+    """A file of triangles: positions [V, 3], faces [F, 3], colors uint8 sRGB [V, 3]."""
+    fields = [("place", "<f4", 3)] + ([("color", "u1", 3)] if colors is not None else [])
+    vertices = np.empty(len(positions), np.dtype(fields))
+    vertices["place"] = positions
+    if colors is not None:
+        vertices["color"] = colors
+    triangles = np.empty(len(faces), _FACE)
+    triangles["count"], triangles["corners"] = 3, faces
+    head = ["ply", "format binary_little_endian 1.0", f"element vertex {len(vertices)}"]
+    head += _PROPERTIES[: 6 if colors is not None else 3]
+    head += [f"element face {len(faces)}", "property list uchar int vertex_indices", "end_header", ""]
+    return "\n".join(head).encode("ascii") + vertices.tobytes() + triangles.tobytes()

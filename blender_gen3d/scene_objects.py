@@ -55,9 +55,12 @@ def bounding_sphere(objects: Sequence[bpy.types.Object]) -> tuple[NDArray[np.flo
 
 def hide_others(scene: bpy.types.Scene, chosen: Sequence[bpy.types.Object], state: SceneState) -> None:
     """Takes everything else out of the camera's sight; Cycles keeps its light and its shadows."""
-    for item in scene.objects:
-        if item in chosen:
-            continue
+    hide_from_camera(scene, [item for item in scene.objects if item not in chosen], state)
+
+
+def hide_from_camera(scene: bpy.types.Scene, objects: Sequence[bpy.types.Object], state: SceneState) -> None:
+    """Takes objects out of the camera's sight; Cycles keeps their light and their shadows."""
+    for item in objects:
         if scene.render.engine == "CYCLES" and not _instances(item):
             state.watch(item, "visible_camera")
             item.visible_camera = False

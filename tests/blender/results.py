@@ -91,7 +91,7 @@ def glb(
     return head + text + struct.pack("<I4s", len(body), b"BIN\0") + bytes(body)
 
 
-def result(folder: Path, mesh: bytes, **facts: Any) -> Path:
+def result(folder: Path, mesh: bytes, /, **facts: Any) -> Path:
     """A finished result folder around a mesh."""
     folder.mkdir()
     (folder / "mesh.glb").write_bytes(mesh)

@@ -1,0 +1,32 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Files that a job is to read: meshes and camera paths of the scene. No bpy."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+from .bridge import errors
+
+
+def keep(home: Path, data: bytes, suffix: str) -> Path:
+    """The file in the home folder that holds ``data``, named by its content: what is the same is kept once.
+
+    It stays, so that the job can be resumed and done again. Raises Gen3DError where it cannot be written.
+    """
+    path = home / "inputs" / f"{hashlib.sha256(data).hexdigest()[:24]}{suffix}"
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not path.exists():
+            part.write_bytes(data)
+            part.replace(path)
+    except OSError as fault:
+        part.unlink(missing_ok=True)
+        raise errors.Gen3DError(
+            f"{path} cannot be written: {fault.strerror or fault}.",
+            "Make room on its disk, or choose another home folder in the add-on's preferences.",
+            field="home",
+        ) from fault
+    return path
