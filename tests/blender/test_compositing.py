@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -16,7 +18,7 @@ Layer = compositing.Layer
 FRONT, SKY, FIELD = (np.array((*rgb, 1.0), np.float32) for rgb in ((0.1, 0.8, 0.1), (0.9, 0.9, 1.0), (0.8, 0.2, 0.1)))
 
 
-def plain(rgba: NDArray[np.float32], depth: float, size: int = 12) -> Layer:
+def plain(rgba: NDArray[np.float32], depth: float, size: int = 12) -> Any:
     return Layer(np.tile(rgba, (size, size, 1)), np.full((size, size), depth, np.float32))
 
 

@@ -260,7 +260,7 @@ def test_the_waiting_object_gets_the_mesh_when_the_job_is_done(tmp_path: Path) -
         item = bpy.data.objects["Mine"]
         np.testing.assert_allclose(places(item), SMALLER)
         assert len(bpy.data.objects) == count
-        assert origin.AWAITS not in item and not session.to_import
+        assert item.get(origin.AWAITS) is None and not session.to_import
         bpy.ops.ed.undo()
         np.testing.assert_allclose(places(bpy.data.objects["Mine"]), results.CORNERS)
         session.want("other", None)

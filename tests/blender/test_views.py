@@ -240,7 +240,8 @@ def test_what_is_in_the_way_is_said(tmp_path: Path) -> None:
     item.data.transform(Matrix.Scale(8.0, 4))
     problem("has been applied")
     item.data.transform(Matrix.Scale(1 / 8.0, 4))
-    camera.data.type = "ORTHO"
+    lens: Any = camera.data
+    lens.type = "ORTHO"
     problem("not a perspective camera")
     (result / "field.safetensors").unlink()
     problem("is not at")
