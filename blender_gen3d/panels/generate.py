@@ -22,9 +22,6 @@ class GEN3D_PT_generate(bpy.types.Panel):
     bl_idname = "GEN3D_PT_generate"
     bl_label = "Generate"
 
-    def draw_header_preset(self, _context: bpy.types.Context) -> None:
-        GEN3D_PT_generate_presets.draw_panel_header(self.layout)
-
     def draw(self, context: bpy.types.Context) -> None:
         layout, chosen = column(self.layout), context.scene.gen3d
         plan = chosen.generate

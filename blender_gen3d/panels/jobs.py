@@ -41,14 +41,13 @@ class GEN3D_UL_jobs(bpy.types.UIList):
         row = current.rows.get(item.name) if current else None
         if row is None:
             return
-        line = layout.split(factor=0.62)
+        told = {"queued": "Waiting", "running": "Running", "done": "" if row.imported else "Ready"}.get(row.state)
+        line = layout.split(factor=0.66) if told else layout
         line.label(text=job_list.title(row), icon=ICONS.get(row.state, "NONE"))
-        end = line.row()
         if row.state == "running":
-            progress(end, row, short=True)
-        else:
-            end.alignment = "RIGHT"
-            end.label(text="Imported" if row.imported else STATES.get(row.state, row.state))
+            progress(line, row, short=True)
+        elif told:
+            line.label(text=told)
 
     def filter_items(self, context: bpy.types.Context, _data: Any, _property: str) -> tuple[list[int], list[int]]:
         status, current = context.window_manager.gen3d, pump.session()
@@ -128,13 +127,13 @@ def _draw_job(box: bpy.types.UILayout, row: protocol.JobRow) -> None:
 
 
 def _state_line(row: protocol.JobRow) -> str:
-    """How and when a job ended, and how long it took: "Finished 2 May 14:03, after 1:12"."""
+    """How and when a job ended, and how long it took: "Finished 2 May 14:03 (1:12)"."""
     line = STATES.get(row.state, row.state)
     if row.ended:
         at = time.localtime(row.ended)
         line += f" {at.tm_mday} {time.strftime('%b %H:%M', at)}"
         if row.started:
-            line += f", after {pump.duration(row.ended - row.started)}"
+            line += f" ({pump.duration(row.ended - row.started)})"
     return line
 
 
