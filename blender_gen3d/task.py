@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from .bridge import errors
 from .child import Stopped
 
-_ENOUGH = (3.0, 0.05)  # seconds, and the share of the work, after which the time left can be guessed
+_ENOUGH = (3.0, 0.1)  # seconds, and the share of the work, after which the time left can be guessed
 
 
 @dataclass(frozen=True)

@@ -102,9 +102,9 @@ def _wait(of: Task) -> None:
     shown = ""
     try:
         while not of.join(0.2):
-            if (line := of.line()) != shown:
-                print(f"{of.title}: {line}", flush=True)
-                shown = line
+            if (text := of.step.text) != shown:
+                print(f"{of.title}: {text}", flush=True)
+                shown = text
     except KeyboardInterrupt:
         of.cancel()
         of.join()

@@ -115,10 +115,10 @@ class _Installation:
             with suppress(errors.Gen3DError):  # then there is less to see of the progress
                 yield from self._pip("pip", [PIP], 2e6)
         # Those of its packages that are not pinned come with the others, except that ROCm's are at its own address.
-        alone = [] if "rocm" in self.build.local else ["--no-deps"]
+        alone = ["--constraint", text] if "rocm" in self.build.local else ["--no-deps"]
         index = ["--extra-index-url", self.build.index] if self.build.index and not self.wanted.wheels else []
         bytes_ = self.build.download * 1e6
-        yield from self._pip("torch", [requirement, *alone, *index, "--constraint", text], bytes_ / 2, self.build.index)
+        yield from self._pip("torch", [requirement, *alone, *index], bytes_ / 2, self.build.index)
         yield from self._pip("packages", ["--requirement", text], bytes_ / 2)
         yield Step("Checking", self._before("check"))
         self._check()

@@ -17,7 +17,7 @@ _GET = re.compile(r"\s*(Downloading|Using cached) (\S+) \((?:[\d.]+/)?([\d.]+) (
 _LOCAL = re.compile(r"Processing (.+?\.whl)")
 _COUNT = re.compile(r"Progress (\d+) of (\d+)")
 _BROKEN = re.compile(r"(?:after connection broken by|Could not fetch URL) .*?host='([^']+)'|Could not fetch URL (\S+):")
-_MISSING = re.compile(r"ERROR: No matching distribution found for (\S+)")
+_MISSING = re.compile(r"ERROR: (?:No matching distribution found for|Cannot install) (\S+)")
 _CAUSES = (  # what is found in pip's lines; what to say; what to do
     (r"No space left on device|Errno 28|not enough space", "The disk is full.", "Free some space, then go on."),
     (r"CERTIFICATE_VERIFY_FAILED", "The certificate of the address is not trusted; a proxy may be in between.",

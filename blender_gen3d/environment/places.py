@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..bridge import BACKEND_ROOT
+from .. import launcher
+from ..bridge import BACKEND_ROOT, errors
 
 REQUIREMENTS = BACKEND_ROOT / "requirements.txt"
 LONGEST_PATH = 190  # characters of the longest path within an environment
@@ -79,23 +80,20 @@ def current(home: Path) -> Path | None:
 def state(home: Path, named: str, wanted: str) -> State:
     """How the environment of a home is. ``named``: the Python that the user points at, "" for none. ``wanted``: the
     digest of the requirements of this version. Reads a few small files."""
-    if named:
-        there = Path(named).expanduser().is_file()
-        return State("own" if there else "broken", f"{'The' if there else 'There is no'} Python at {named}", named)
-    environment, python = current(home), str(read_json(pointer(home)).get("python") or "")
-    if environment is None and python:
-        there = Path(python).is_file()
-        return State("own" if there else "broken", f"{'The' if there else 'There is no'} Python at {python}", python)
-    if environment is not None:
-        made = recipe(environment)
-        why = read_json(environment / "gen3d.json").get("why") or ""
-        text = f"Python {made.get('python')}, {made.get('torch', '').replace('==', ' ')}. {why}".strip()
-        if not Path(python).is_file():
-            return State("broken", "The Python that it was made from is gone", python)
-        return State("ready" if made.get("requirements") == wanted else "outdated", text, python)
-    if any(recipe(path) for path in environments(home)):
-        return State("partial", "The installation was interrupted, and can go on")
-    return State("absent", "Not installed")
+    try:
+        python = launcher.find_python(home, named)
+    except errors.Gen3DError as error:
+        if named or pointer(home).exists():
+            return State("broken", error.cause.rstrip("."))
+        if any(recipe(path) for path in environments(home)):
+            return State("partial", "The installation was interrupted, and can go on")
+        return State("absent", "Not installed")
+    environment = current(home)
+    if environment is None or python != interpreter(environment):
+        return State("own", f"It runs on {python}", str(python))
+    made, why = recipe(environment), read_json(environment / "gen3d.json").get("why") or ""
+    text = f"Python {made.get('python')}, {made.get('torch', '').replace('==', ' ')}. {why}".strip()
+    return State("ready" if made.get("requirements") == wanted else "outdated", text, str(python))
 
 
 def recipe(environment: Path) -> Recipe:

@@ -84,6 +84,12 @@ def test_it_says_what_it_does() -> None:
             "install",
         ),
         ("WARNING: Retrying after connection broken by 'ProxyError('Cannot connect to proxy.')'", "proxy", "install"),
+        (
+            "ERROR: Cannot install torch==2.13.0+rocm7.2 because these package versions have conflicting dependencies.\n"
+            "ERROR: ResolutionImpossible: for help visit https://pip.pypa.io/\n",
+            "torch==2.13.0+rocm7.2 is not offered",
+            "torch",
+        ),
         ("[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed", "certificate", "install"),
         ("ERROR: THESE PACKAGES DO NOT MATCH THE HASHES FROM THE REQUIREMENTS FILE.", "damaged", "install"),
         ("ERROR: Something nobody has thought of.\nmore\n", "pip failed: Something nobody has thought of.", "install"),

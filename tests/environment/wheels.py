@@ -7,6 +7,7 @@ import base64
 import hashlib
 import zipfile
 from pathlib import Path
+from typing import Any
 
 from blender_gen3d.environment.installation import Wanted
 
@@ -35,6 +36,11 @@ def _hash(data: bytes) -> str:
 
 def wanted(folder: Path) -> Wanted:
     """What to install: a torch, and two packages with many files, from wheels in ``folder``."""
+    return Wanted(**options(folder))
+
+
+def options(folder: Path) -> dict[str, Any]:
+    """The same, for a Wanted of whatever package the add-on is in."""
     wheels = folder / "wheels"
     wheel(wheels, "torch", "2.13.0+cpu", 400_000)
     wheel(wheels, "little", "1.0", 400_000)
@@ -43,4 +49,4 @@ def wanted(folder: Path) -> Wanted:
     requirements.write_text("little==1.0\nother==2.0\ntorch==2.13.0\n", "utf-8")
     count = "assert all(len(os.listdir(m.__path__[0])) >= 401 for m in (torch, little, other))"
     check = ("-c", f"import os, torch, little, other; {count}")
-    return Wanted(torch="cpu", wheels=str(wheels), online=False, requirements=requirements, check=check)
+    return {"torch": "cpu", "wheels": str(wheels), "online": False, "requirements": requirements, "check": check}

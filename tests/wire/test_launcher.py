@@ -146,7 +146,7 @@ def test_the_interpreter_is_looked_for_in_order(tmp_path: Path, monkeypatch: pyt
     monkeypatch.delenv("GEN3D_PYTHON", raising=False)
     with pytest.raises(errors.Gen3DError) as caught:
         launcher.find_python(tmp_path)
-    assert caught.value.field == "python" and "dev-install" in caught.value.next_step
+    assert caught.value.field == "python" and "preferences" in caught.value.next_step
     names = {name: tmp_path / name for name in ("chosen", "variable", "installed", "checkout/.venv/bin/python")}
     for path in names.values():
         path.parent.mkdir(parents=True, exist_ok=True)
