@@ -77,6 +77,15 @@ def compose(field: Layer, scene: Layer | None) -> NDArray[np.float32]:
     """Both in one picture [H, W, 4], premultiplied: the nearer one over the other."""
     if scene is None:
         return field.rgba
+    rows, columns = (np.flatnonzero((field.rgba[..., 3] > 0.0).any(axis=axis)) for axis in (1, 0))
+    whole = scene.rgba.copy()
+    if len(rows):
+        part = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+        whole[part] = _mixed(*(Layer(layer.rgba[part], layer.depth[part]) for layer in (field, scene)))
+    return whole
+
+
+def _mixed(field: Layer, scene: Layer) -> NDArray[np.float32]:
     seen = field.rgba[..., 3:] > 0.0
     nearer = (field.depth < scene.depth)[..., None] & seen
     share, behind = _borders(scene.rgba, nearer, ~nearer & seen)

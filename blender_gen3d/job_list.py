@@ -11,6 +11,9 @@ from . import pump, thumbnails
 from .bridge import protocol
 from .client import News
 
+KINDS = {"remesh": "Re-Mesh", "render": "Views", "bake": "Texture"}
+"""What jobs are called that are about an earlier result."""
+
 _order: list[str] = []  # the ids of the items: looking them up in Blender would take longer
 _listed: set[str] = set()
 
@@ -61,8 +64,8 @@ def rows() -> list[protocol.JobRow | None]:
 
 def title(row: protocol.JobRow) -> str:
     """What a job is about, in a few words."""
-    words = row.params.get("prompt") or row.params.get("image") or row.params.get("dataset") or row.params.get("result")
-    name = str(words or row.kind).rstrip("/\\")
+    words = row.params.get("prompt") or row.params.get("image") or row.params.get("dataset")
+    name = str(words or KINDS.get(row.kind, row.kind)).rstrip("/\\")
     return " ".join((name if row.params.get("prompt") else name.replace("\\", "/").rpartition("/")[2]).split())[:60]
 
 

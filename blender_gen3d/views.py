@@ -135,26 +135,26 @@ def camera_path(views: list[View]) -> bytes:
 
 
 def show(files: list[Path]) -> None:
-    """Puts the pictures before the user: in an image editor, or in a new window where none is open."""
+    """Puts the pictures before the user: in an open image editor, or where the preferences have renderings shown."""
     image = bpy.data.images.load(str(files[0]))
     image.name = PICTURE
-    if len(files) > 1:
-        image.source = "SEQUENCE"
-    manager = bpy.context.window_manager
-    areas = [area for window in manager.windows for area in window.screen.areas if area.type == "IMAGE_EDITOR"]
-    if not areas and manager.windows:
-        bpy.ops.wm.window_new()
-        areas = [manager.windows[-1].screen.areas[0]]
-        areas[0].ui_type = "IMAGE_EDITOR"
-    for area in areas[:1]:
+    if not _editors():
+        with suppress(RuntimeError):  # nowhere, by preference
+            bpy.ops.render.view_show("INVOKE_DEFAULT")
+    for area in _editors()[:1]:
         space = area.spaces.active
         space.image = image
         if len(files) > 1:
-            space.image_user.frame_start = space.image_user.frame_offset = 0
-            space.image_user.frame_start = int(files[0].stem)
-            space.image_user.frame_offset = int(files[0].stem) - 1
+            image.source = "SEQUENCE"
+            first = int(files[0].stem)
+            space.image_user.frame_start, space.image_user.frame_offset = first, first - 1
             space.image_user.frame_duration = len(files)
             space.image_user.use_auto_refresh = True
+
+
+def _editors() -> list[bpy.types.Area]:
+    windows = bpy.context.window_manager.windows
+    return [area for window in windows for area in window.screen.areas if area.type == "IMAGE_EDITOR"]
 
 
 @contextmanager

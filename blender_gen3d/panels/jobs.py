@@ -120,7 +120,8 @@ def _draw_job(box: bpy.types.UILayout, row: protocol.JobRow) -> None:
     told, result = row.error or {}, row.result or {}
     if row.state == "done":
         write(box, *(result.get("notes") or ()), icon="INFO")
-        _draw_import(box, row)
+        if row.kind != "render":  # pictures: they are not imported
+            _draw_import(box, row)
     else:
         write(box, told.get("cause"), told.get("next_step"))
         box.operator("gen3d.resume_job", icon="FILE_REFRESH").job = row.id
