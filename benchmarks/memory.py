@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 from backend import memory
-from backend.settings import KINDS, parse
 
 MIB = 2**20
 
@@ -33,7 +32,7 @@ def main() -> None:
         for number, (kind, params) in enumerate(cases(given.dataset)):
             said = {name: value for name, value in params.items() if name not in ("prompt", "dataset", "seconds")}
             used = measured(kind, params | {"device": given.device}, Path(folder, str(number)))
-            need = memory.need(kind, parse(KINDS[kind], params), given.device)
+            need = memory.need(kind, params, given.device)
             print(f"{kind:9} {json.dumps(said):60} used {used / MIB:6.0f} MiB  said {need / MIB:6.0f} MiB", flush=True)
 
 
