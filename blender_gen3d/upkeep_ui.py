@@ -28,6 +28,7 @@ def draw_backend(layout: bpy.types.UILayout, context: bpy.types.Context) -> None
     draw_task(layout)
     if not upkeep.busy():
         row = layout.row()
+        row.scale_y = 1.4 if kind in ("absent", "partial") else 1.0
         if kind in ("absent", "partial", "outdated"):
             text = {"partial": "Go On Installing", "outdated": "Update Backend"}.get(kind, "Install Backend")
             row.operator("gen3d.install_backend", text=text, icon="IMPORT")

@@ -153,7 +153,7 @@ class _Installation:
                     shown = time.monotonic()
                     yield Step(output.text, begin + _SHARES[part] * output.fraction)
         if child.returncode:
-            raise output.failure(address, f"{self.base.title} on {sys.platform}")
+            raise output.failure(self.wanted.wheels or address, f"{self.base.title} on {sys.platform}")
 
     def _check(self) -> None:
         """Proves that what was installed loads and computes."""

@@ -85,7 +85,7 @@ def test_it_says_what_it_does() -> None:
         ),
         ("WARNING: Retrying after connection broken by 'ProxyError('Cannot connect to proxy.')'", "proxy", "install"),
         (
-            "ERROR: Cannot install torch==2.13.0+rocm7.2 because these package versions have conflicting dependencies.\n"
+            "ERROR: Cannot install torch==2.13.0+rocm7.2 because these package versions conflict.\n"
             "ERROR: ResolutionImpossible: for help visit https://pip.pypa.io/\n",
             "torch==2.13.0+rocm7.2 is not offered",
             "torch",
