@@ -10,8 +10,8 @@ import bpy
 
 from . import upkeep
 from .bridge import home
+from .environment.builds import BUILDS
 from .environment.installation import Wanted
-from .environment.torch_build import BUILDS
 from .upkeep_ui import draw_backend, draw_models
 
 BUILD_ITEMS = [

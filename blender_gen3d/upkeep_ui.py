@@ -41,7 +41,7 @@ def draw_backend(layout: bpy.types.UILayout, context: bpy.types.Context) -> None
 
 def draw_permission(layout: bpy.types.UILayout, context: bpy.types.Context) -> None:
     """Asks for access to the internet, where it is missed."""
-    if bpy.app.online_access or upkeep.state.kind == "own":
+    if bpy.app.online_access or upkeep.busy() or upkeep.state.kind == "own":
         return
     told = "Installing and downloading weights need access to the internet, which Blender does not allow now. "
     if bpy.app.online_access_override:
@@ -114,4 +114,4 @@ def _heading(kind: str) -> str:
 
 
 def _size(size: int) -> str:
-    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"
+    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB" if size >= 1e6 else f"{size / 1e3:.0f} kB"

@@ -25,7 +25,7 @@ from .. import file_lock, launcher
 from ..bridge import BACKEND_ROOT, errors
 from ..child import Child, Stopped
 from ..task import Step
-from . import machine, places, pythons, torch_build
+from . import builds, machine, places, pythons
 from .pip_output import RAW_PROGRESS, PipOutput
 
 PIP = "pip==26.3"  # what is asked for where the base's own is too old to tell how far it is
@@ -68,7 +68,7 @@ def install(home: Path, wanted: Wanted, stop: Event, *, repair: bool = False) ->
         raise errors.Gen3DError(cause, step, field="online_access")
     with _alone(home) as (lock, log):
         yield Step("Looking at this machine", 0.0)
-        choice = torch_build.choose(machine.look(), wanted.torch)
+        choice = builds.choose(machine.look(), wanted.torch)
         yield Step(f"{choice.build.title}. {choice.why}", _SHARES["look"] / 2)
         base = pythons.choose(wanted.base, wanted.own, online=wanted.online)
         log.write(f"{choice.build.title}: {choice.why} On {base.title} at {base.path}.\n")
@@ -91,7 +91,7 @@ class _Installation:
         self,
         home: Path,
         wanted: Wanted,
-        choice: torch_build.Choice,
+        choice: builds.Choice,
         base: pythons.Python,
         recipe: places.Recipe,
         stop: Event,
@@ -260,7 +260,7 @@ def _pip_version(environment: Path) -> machine.Version:
     return max(found, default=())
 
 
-def _require_room(environment: Path, build: torch_build.Build) -> None:
+def _require_room(environment: Path, build: builds.Build) -> None:
     """Raises Gen3DError where the path is too long or the disk too full."""
     if places.too_long(environment, sys.platform, places.long_paths_allowed()):
         cause = f"The path {environment} is too long for Windows."

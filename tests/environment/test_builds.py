@@ -8,8 +8,8 @@ from dataclasses import replace
 import pytest
 
 from blender_gen3d.environment import places
+from blender_gen3d.environment.builds import BUILDS, choose
 from blender_gen3d.environment.machine import Gpu, Machine, look, processor, read_amd, read_nvidia, version
-from blender_gen3d.environment.torch_build import BUILDS, choose
 
 LINUX = Machine("linux", "x86_64")
 AMD_CPU = "cpu_cores_count 16\nsimd_count 0\nmem_banks_count 1\ngfx_target_version 0\n"
