@@ -141,12 +141,15 @@ def show(files: list[Path]) -> None:
     if not _editors():
         with suppress(RuntimeError):  # nowhere, by preference
             bpy.ops.render.view_show("INVOKE_DEFAULT")
+    scene, frames = bpy.context.scene, [int(file.stem) for file in files]
+    first, last = frames[0], frames[-1]
     for area in _editors()[:1]:
         space = area.spaces.active
         space.image = image
-        if len(files) > 1:
+        if last > first and last - first + 1 == len(files):  # without gaps: plays with the scene
             image.source = "SEQUENCE"
-            first = int(files[0].stem)
+            if not first <= scene.frame_current <= last:
+                scene.frame_set(first)
             space.image_user.frame_start, space.image_user.frame_offset = first, first - 1
             space.image_user.frame_duration = len(files)
             space.image_user.use_auto_refresh = True

@@ -294,3 +294,25 @@ def test_a_turntable_is_one_undo_step() -> None:
     bpy.ops.ed.undo()
     assert {item.name for item in bpy.data.objects} == names
     assert not bpy.data.actions
+
+
+def test_pictures_are_shown_and_play_with_the_scene(tmp_path: Path) -> None:
+    """In an image editor: one picture; a film, with the scene brought to its first frame; the first one of a few."""
+    bpy.ops.wm.read_homefile(use_factory_startup=True)
+    area = bpy.context.window_manager.windows[0].screen.areas[0]
+    area.type = "IMAGE_EDITOR"
+    files = [tmp_path / f"{frame:04}.png" for frame in (5, 6, 7, 20)]
+    for number, file in enumerate(files):
+        file.write_bytes(results.png(np.full((2, 3, 3), 10 * number, np.uint8)))
+    space, scene = area.spaces.active, bpy.context.scene
+    views.show(files[:1])
+    assert (space.image.source, scene.frame_current) == ("FILE", 1)
+    views.show(files)
+    assert (space.image.source, scene.frame_current) == ("FILE", 1)
+    views.show(files[:3])
+    user = space.image_user
+    assert space.image.source == "SEQUENCE"
+    assert (user.frame_start, user.frame_offset, user.frame_duration, scene.frame_current) == (5, 4, 3, 5)
+    scene.frame_set(6)
+    views.show(files[:3])
+    assert scene.frame_current == 6
