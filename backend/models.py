@@ -216,7 +216,9 @@ def remove(name: str) -> None:
 def command(action: str, names: list[str], *, offline: bool = False, as_json: bool = False) -> int:
     """What ``gen3d models ACTION NAMES`` does. Returns the exit code; raises Gen3DError."""
     showing = _write_lines if as_json else _draw_bar
-    verbs = {"list": _list, "verify": _verify, "install": partial(_install, showing), "remove": _remove, "use": _use}
+    verbs: dict[str, Callable[[list[str], bool], Answer]] = {
+        "list": _list, "verify": _verify, "install": partial(_install, showing), "remove": _remove, "use": _use,
+    }  # fmt: skip
     run = verbs[action]
     if bool(names) == (action in ("list", "verify")) or (action == "use" and len(names) != 2):
         given = {"use": "a name and a path", "install": "names", "remove": "names"}.get(action, "nothing more")

@@ -155,7 +155,7 @@ def test_another_computer(home: Path) -> None:
 
 
 def test_preferences_say_what_is_wanted() -> None:
-    chosen = bpy.context.preferences.addons.get(addon.PACKAGE)
+    chosen: Any = bpy.context.preferences.addons.get(addon.PACKAGE)
     if chosen is None:
         assert preferences.wanted().torch == "auto"
         return
