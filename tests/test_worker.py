@@ -151,8 +151,9 @@ def test_out_of_memory_a_job_goes_on_with_less_from_its_checkpoint_and_says_so(
 
 
 def test_a_job_that_needs_more_than_is_free_is_stepped_down_before_it_starts(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(worker.Channel, "watch", lambda channel: None)  # nobody is at our standard input
     seen = []
 
     def run(settings: NerfSettings, out: Path, resume: Snapshot | None) -> Pipeline:
