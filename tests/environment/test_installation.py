@@ -227,6 +227,7 @@ def test_the_real_thing(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """torch and all, from where pip is set to find them; the backend starts on it."""
     for name in ("PIP_TARGET", "PIP_USER", "PIP_CONFIG_FILE"):
         monkeypatch.delenv(name)
+    monkeypatch.setattr(launcher, "BACKEND_ROOT", ROOT)
     run(home, installation.Wanted(own=sys.executable, torch="cpu"))
     where = launcher.ensure(home)
     try:
