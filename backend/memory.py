@@ -15,10 +15,10 @@ from .settings import KINDS, BakeSettings, GenerateSettings, MeshSettings, NerfS
 
 MIB, GB = 2**20, 1e9
 LIBRARIES = 540 * MIB  # torch and what goes with it, at work
-CLOUD_VOXEL, FIELD_VOXEL = 105, 150  # bytes for each sample of a surface's grid
+CLOUD_VOXEL, FIELD_VOXEL = 105, 6.5  # bytes for each sample of a surface's grid
 TEXEL = 90  # bytes for each pixel of a texture that is baked
-FIELD = 250 * MIB  # hash tables, their moments and a training step
-PICTURES = 400 * MIB  # a hundred views of 800 x 800 pixels
+FIELD = 700 * MIB  # hash tables, their moments and a training step
+PICTURES = 150 * MIB  # a hundred views, being read
 WEIGHT = 4  # bytes
 CLIP, UPSAMPLER = 428, 40  # million weights
 MILLIONS = {"base40M-textvec": 40, "base40M": 40, "base300M": 312, "base1B": 1240}
