@@ -101,4 +101,4 @@ def _need(settings: Any, device: str) -> int:
 
 
 def _surface(mesh: MeshSettings) -> int:
-    return FIELD_VOXEL * mesh.resolution**3 + TEXEL * mesh.texture**2
+    return round(FIELD_VOXEL * mesh.resolution**3) + TEXEL * mesh.texture**2

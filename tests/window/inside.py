@@ -13,6 +13,7 @@ import sys
 import time
 import traceback
 from pathlib import Path
+from typing import Any
 
 import bpy
 
@@ -30,7 +31,7 @@ def look() -> float:
     question = FOLDER / f"ask-{asked}.py"
     if question.exists():
         spoken = io.StringIO()
-        names = {"bpy": bpy, "answer": None, "stall": lambda: longest, "forget_stall": forget_stall}
+        names: dict[str, Any] = {"bpy": bpy, "answer": None, "stall": lambda: longest, "forget_stall": forget_stall}
         try:
             with contextlib.redirect_stdout(spoken):
                 exec(compile(question.read_text("utf-8"), question.name, "exec"), names)
@@ -50,5 +51,6 @@ def forget_stall() -> None:
     longest = 0.0
 
 
-bpy.context.preferences.view.show_splash = False
+if preferences := bpy.context.preferences:
+    preferences.view.show_splash = False
 bpy.app.timers.register(look, first_interval=1.0, persistent=True)

@@ -87,7 +87,7 @@ class Window:
                 ],
                 env=variables, stdout=log, stderr=log, start_new_session=True,
             )  # fmt: skip
-        self.ask("answer = bpy.app.version_string", patience=180.0)
+        self.version = str(self.ask("answer = bpy.app.version_string", patience=180.0).split()[0])
 
     # ---- asking ----
 
