@@ -8,7 +8,7 @@ from typing import Any
 import bpy
 import numpy as np
 
-from .. import api, handover, importing, origin, pump
+from .. import api, handover, importing, origin, pump, upkeep
 from ..bridge import errors, settings
 from ..materials import show_colours
 from ..meshes import read_mesh
@@ -28,6 +28,8 @@ def refused(item: bpy.types.Object | None, *, field: bool) -> str:
         return "The object is linked from another file"
     if bpy.context.mode != "OBJECT":
         return "Change to object mode first"
+    if upkeep.elsewhere:  # it is handed files of this computer
+        return "Not with a backend on another computer: it cannot read this one's files"
     if field and not origin.facts(item):
         return "Select an object that was imported from a training"
     if field and not origin.field_folder(item):

@@ -299,3 +299,11 @@ def test_panels_draw_for_every_kind_of_object(tmp_path: Path) -> None:
         for kind in drawn:
             kind.draw(SimpleNamespace(layout=Layout()), bpy.context)
             assert kind.bl_label == kind.bl_label.title().replace(" From ", " from ")
+
+
+def test_a_backend_that_cannot_read_our_files_is_not_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    item = captured(tmp_path)
+    assert operators.refused(item, field=True) == ""
+    monkeypatch.setattr(addon.module("upkeep"), "elsewhere", "10.0.0.1:5000")
+    assert "another computer" in operators.refused(item, field=True)
+    assert not bpy.ops.gen3d.remesh.poll()
