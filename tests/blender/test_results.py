@@ -302,7 +302,7 @@ def test_panels_draw_for_every_kind_of_object(tmp_path: Path) -> None:
 
 
 def test_a_backend_that_cannot_read_our_files_is_not_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    item = captured(tmp_path)
+    item = captured(tmp_path / "result")
     assert operators.refused(item, field=True) == ""
     monkeypatch.setattr(addon.module("upkeep"), "elsewhere", "10.0.0.1:5000")
     assert "another computer" in operators.refused(item, field=True)
