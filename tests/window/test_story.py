@@ -200,8 +200,9 @@ def what_stands_there_is_captured_and_copied(story: Story) -> None:
         "bpy.ops.object.light_add(type='SUN'); bpy.context.object.select_set(False); thing.select_set(True)"
     )
     story.set("capture", views=16, width=96, height=96, samples=4, engine="cycles")
-    window.open_panel("train_presets")
-    window.open_panel("capture_presets")
+    last = window.find("gen3d.generate()")
+    window.toggle_panel(last, 2)  # Train; above it are Advanced and Capture
+    window.toggle_panel(last, 1)
     story.press("show_cameras")
     window.ask("bpy.ops.object.select_all(action='DESELECT')")
     look_at_everything(window, 3.0)

@@ -18,6 +18,7 @@ from typing import Any
 from build import Blender
 
 SIZE = (1500, 1700)
+FIRST_TITLE, TITLE = 33, 28  # pixels from a button to the title below it, and from that to the next
 STEP = 9  # pixels between two places that are looked at for a button
 HERE = Path(__file__).resolve().parent
 
@@ -164,10 +165,9 @@ class Window:
                 found.append(Button(x, y + 3, what))
         return found
 
-    def open_panel(self, presets: str) -> None:
-        """A click on the header that has this menu of presets."""
-        header = self.find(presets, share=0.87)
-        self.click(Button(self.sidebar()[0] + 40, header.y, ""))
+    def toggle_panel(self, above: Button, number: int) -> None:
+        """A click on the title of a folded panel, the ``number``-th below this button. Titles have no path."""
+        self.click(Button(self.sidebar()[0] + 60, above.y + FIRST_TITLE + number * TITLE, ""))
 
     def find(self, what: str, share: float = 0.6) -> Button:
         """The button that runs this operator or shows this property."""
