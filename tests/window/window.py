@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -48,6 +49,16 @@ class Screen:
         os.close(writing)
         with os.fdopen(reading) as told:
             self.variables["DISPLAY"] = f":{told.readline().strip()}"
+        self.hands = subprocess.Popen(
+            [*self.enter, "bash", "-c", HANDS], env=self.variables, text=True, bufsize=1,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        )  # fmt: skip
+
+    def hand(self, *arguments: str) -> None:
+        """What xdotool is to do."""
+        assert self.hands.stdin is not None and self.hands.stdout is not None
+        self.hands.stdin.write(shlex.join(arguments) + "\n")
+        assert self.hands.stdout.readline() == "done\n", arguments
 
     def run(self, *command: str) -> str:
         done = subprocess.run(
@@ -56,6 +67,9 @@ class Screen:
         return done.stdout
 
     def close(self) -> None:
+        assert self.hands.stdin is not None
+        self.hands.stdin.close()
+        self.hands.wait(10)
         self.server.terminate()
         self.server.wait(10)
 
@@ -122,7 +136,7 @@ class Window:
     # ---- hands ----
 
     def tool(self, *arguments: str | int) -> None:
-        self.screen.run("xdotool", *map(str, arguments))
+        self.screen.hand(*map(str, arguments))
 
     def click(self, button: Button, times: int = 1) -> None:
         self.tool("mousemove", button.x, button.y, "sleep", "0.2", "click", "--repeat", times, "--delay", "80", 1)
@@ -168,6 +182,7 @@ class Window:
     def toggle_panel(self, above: Button, number: int) -> None:
         """A click on the title of a folded panel, the ``number``-th below this button. Titles have no path."""
         self.click(Button(self.sidebar()[0] + 60, above.y + FIRST_TITLE + number * TITLE, ""))
+        time.sleep(1.0)
 
     def find(self, what: str, share: float = 0.6) -> Button:
         """The button that runs this operator or shows this property."""
@@ -192,6 +207,10 @@ class Window:
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait(20)
 
+
+HANDS = """
+while read -r line; do eval "xdotool $line" > /dev/null && echo done || echo failed; done
+"""
 
 ENTER = """
 mount -t proc proc "$0/proc" && mount --rbind /dev "$0/dev" || exit 1
