@@ -22,8 +22,9 @@ SHIPPED = str(Path(__file__).parent / "shipped")
 OWN = {"prompt", "negative_prompt", "image", "dataset", "seed", "count", "size", "weights", "text_to_image", "device"}
 
 
-def _values(cls: type[Any]) -> list[str]:
-    return [f"plan.{spec.name}" for spec in fields(cls) if spec.name not in OWN]
+def _values(group: str, cls: type[Any]) -> list[str]:
+    """Paths from ``bpy`` on, for Blender to evaluate: on Python 3.13 some versions of it forget what they defined."""
+    return [f"bpy.context.scene.gen3d.{group}.{spec.name}" for spec in fields(cls) if spec.name not in OWN]
 
 
 class GEN3D_PT_generate_presets(PresetPanel, bpy.types.Panel):
@@ -54,8 +55,7 @@ class GEN3D_OT_generate_preset_add(AddPresetBase, bpy.types.Operator):
     bl_label = "Add Generate Preset"
     preset_menu = "GEN3D_PT_generate_presets"
     preset_subdir = "gen3d/generate"
-    preset_defines = ("plan = bpy.context.scene.gen3d.generate",)
-    preset_values = _values(settings.GenerateSettings)
+    preset_values = _values("generate", settings.GenerateSettings)
 
 
 class GEN3D_OT_capture_preset_add(AddPresetBase, bpy.types.Operator):
@@ -65,8 +65,7 @@ class GEN3D_OT_capture_preset_add(AddPresetBase, bpy.types.Operator):
     bl_label = "Add Capture Preset"
     preset_menu = "GEN3D_PT_capture_presets"
     preset_subdir = "gen3d/capture"
-    preset_defines = ("plan = bpy.context.scene.gen3d.capture",)
-    preset_values = _values(CaptureSettings)
+    preset_values = _values("capture", CaptureSettings)
 
 
 class GEN3D_OT_train_preset_add(AddPresetBase, bpy.types.Operator):
@@ -76,8 +75,7 @@ class GEN3D_OT_train_preset_add(AddPresetBase, bpy.types.Operator):
     bl_label = "Add Train Preset"
     preset_menu = "GEN3D_PT_train_presets"
     preset_subdir = "gen3d/train"
-    preset_defines = ("plan = bpy.context.scene.gen3d.nerf",)
-    preset_values = _values(settings.NerfSettings)
+    preset_values = _values("nerf", settings.NerfSettings)
 
 
 CLASSES = (

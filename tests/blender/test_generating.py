@@ -135,7 +135,7 @@ def _rendered(path: Path) -> Any:
     if not scene.world.node_tree:
         scene.world.use_nodes = True
     scene.world.node_tree.nodes["Background"].inputs["Color"].default_value = (1.0, 1.0, 1.0, 1.0)
-    scene.render.engine, scene.cycles.samples = "CYCLES", 16
+    scene.render.engine, scene.cycles.samples, scene.cycles.use_denoising = "CYCLES", 16, False
     scene.view_settings.view_transform = "Standard"
     scene.render.resolution_x = scene.render.resolution_y = 64
     scene.camera = scenes.camera(np.array([[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 5], [0, 0, 0, 1]]), lens=90.0)

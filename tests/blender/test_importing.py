@@ -115,7 +115,7 @@ def _rendered(item: bpy.types.Object, path: Path, engine: str) -> Any:
     if not scene.world.node_tree:
         scene.world.use_nodes = True
     scene.world.node_tree.nodes["Background"].inputs["Color"].default_value = (1.0, 1.0, 1.0, 1.0)
-    scene.render.engine = engine
+    scene.render.engine, scene.cycles.use_denoising = engine, False
     scene.cycles.samples = 16
     scene.view_settings.view_transform = "Standard"
     scene.render.resolution_x = scene.render.resolution_y = 64

@@ -4,9 +4,11 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
 import time
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +61,9 @@ def test_what_cannot_be_done_is_greyed_out_with_the_reason() -> None:
     assert "Nothing has been installed yet" in refused(bpy.ops.gen3d.open_install_log)
 
 
+@pytest.mark.skipif(
+    not ((3, 11) <= sys.version_info < (3, 14) and find_spec("ensurepip")), reason="this Blender's Python is no base"
+)
 def test_install_and_remove(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without a window the operators wait. The packages are small ones, pip and environment are real."""
     wanted = installation.Wanted(**wheels.options(tmp_path))
