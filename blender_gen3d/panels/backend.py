@@ -24,7 +24,9 @@ class GEN3D_PT_setup(bpy.types.Panel):
 
     @classmethod
     def poll(cls, _context: bpy.types.Context) -> bool:
-        return upkeep.state.kind not in ("ready", "own") and not upkeep.elsewhere
+        current = pump.session()
+        served = current is not None and current.client.link.state == "online" and upkeep.state.kind != "outdated"
+        return upkeep.state.kind not in ("ready", "own") and not served and not upkeep.elsewhere
 
     def draw(self, context: bpy.types.Context) -> None:
         if upkeep.state.kind == "absent":
