@@ -19,8 +19,8 @@ from typing import Any
 from build import Blender
 
 SIZE = (1500, 1700)
-FIRST_TITLE, TITLE = 33, 28  # pixels from a button to the title below it, and from that to the next
-STEP = 9  # pixels between two places that are looked at for a button
+FIRST_TITLE, TITLE = 36, 28  # pixels from the middle of a button to the title below it, and from that to the next
+STEP = 8  # pixels between two places that are looked at for a button
 HERE = Path(__file__).resolve().parent
 
 
@@ -170,14 +170,15 @@ class Window:
     def buttons(self, share: float = 0.6, category: str = "Gen3D") -> list[Button]:
         """Every button of the sidebar that a line down at this share of its width meets."""
         left, top, width, height = self.sidebar(category)
-        found: list[Button] = []
+        met: list[tuple[str, list[int]]] = []
         x = left + int(share * (width - 30))  # right of it are the tabs
         for y in range(top + STEP, top + height - STEP, STEP):
             self.tool("mousemove", x, y, "sleep", "0.03")
             what = self.ask(AREA + UNDER)
-            if what and (not found or found[-1].what != what):
-                found.append(Button(x, y + 3, what))
-        return found
+            if not met or met[-1][0] != what:
+                met.append((what, []))
+            met[-1][1].append(y)
+        return [Button(x, (places[0] + places[-1]) // 2, what) for what, places in met if what]
 
     def toggle_panel(self, above: Button, number: int) -> None:
         """A click on the title of a folded panel, the ``number``-th below this button. Titles have no path."""
