@@ -160,12 +160,9 @@ class Engine:
     async def _watch_memory(self) -> None:
         while True:
             free = await device_memory.free(self._devices)
-            told = [device.get("free") for device in self._devices]
-            self._devices = [{**device, "free": now} for device, now in zip(self._devices, free, strict=True)]
-            if any(map(_differs, self._devices, told)):
+            if any(map(_differs, self._devices, free)):
+                self._devices = [{**device, "free": now} for device, now in zip(self._devices, free, strict=True)]
                 self._devices_changed()
-            else:
-                self._devices = [{**device, "free": old} for device, old in zip(self._devices, told, strict=True)]
             await asyncio.sleep(LOOK)
 
     def _recover(self) -> None:
@@ -319,9 +316,9 @@ class Engine:
         return environment
 
 
-def _differs(device: dict[str, Any], told: int | None) -> bool:
+def _differs(device: dict[str, Any], now: int | None) -> bool:
     """Whether the free memory has changed so much that a person would want to know."""
-    now = device["free"]
+    told = device.get("free")
     if now is None or told is None:
         return now is not told
     return bool(abs(now - told) > CHANGED * (device["memory"] or now))

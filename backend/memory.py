@@ -7,7 +7,7 @@ holds the same tensors, without the libraries; what that takes has not been meas
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -37,15 +37,15 @@ class Fit:
     told: str
 
 
-def need(kind: str, params: Mapping[str, Any], device: str) -> int:
+def need(kind: str, params: object, device: str) -> int:
     """The most bytes that a job takes on a device of this type ("cpu", "cuda", "mps"). Raises Gen3DError for wrong
     params."""
-    return _need(parse(KINDS[kind], dict(params)), device)
+    return _need(parse(KINDS[kind], params), device)
 
 
-def fitted(kind: str, params: Mapping[str, Any], device: str, free: int | None) -> Fit:
+def fitted(kind: str, params: object, device: str, free: int | None) -> Fit:
     """The job as it can run with ``free`` bytes (None: not known): at its best, or with fewer details."""
-    wanted = parse(KINDS[kind], dict(params))
+    wanted = parse(KINDS[kind], params)
     most = _need(wanted, device)
     if free is None or most <= SHARE * free:
         return Fit(most, asdict(wanted), "")

@@ -27,12 +27,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from . import file_lock
 from .errors import Gen3DError
-
-if sys.platform == "win32":
-    import msvcrt
-else:
-    import fcntl
 
 if TYPE_CHECKING:
     import torch
@@ -160,17 +156,8 @@ class FileLock:
         """True when this object holds the lock now, False when somebody else does. Never waits."""
         if self._handle is None:
             with disk_errors(self._path):
-                handle = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
-            try:
-                if sys.platform == "win32":
-                    msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
-                else:
-                    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                os.close(handle)
-                return False
-            self._handle = handle
-        return True
+                self._handle = file_lock.take(self._path)
+        return self._handle is not None
 
     def release(self) -> None:
         if self._handle is not None:

@@ -31,7 +31,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -102,8 +102,7 @@ def _work(folder: Path, table: Callable[[], Mapping[str, Run]], channel: Channel
                 channel.saved,
                 channel.stopping,
             )
-            wanted = asdict(settings.parse(cls, job.get("params")))
-            fit = memory.fitted(kind, wanted, device.get("type", "cpu"), device.get("free"))
+            fit = memory.fitted(kind, job.get("params"), device.get("type", "cpu"), device.get("free"))
             values = settings.parse(cls, fit.params)
             drive(kind, table()[kind], values, folder, folder / "result", listener, notes=[fit.told] * bool(fit.told))
         channel.send({"event": "done"})

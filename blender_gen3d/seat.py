@@ -11,8 +11,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from . import file_lock
-from .bridge import errors
+from .bridge import errors, file_lock
 
 SEATS = 100
 

@@ -17,9 +17,11 @@ from .bridge import errors
 from .environment import installation, places
 from .model_list import Models
 from .task import Task, Work
+from .viewports import redraw_areas
 
 SHOWN = 0.25  # seconds between two looks at a task
-USABLE = ("ready", "own", "outdated")  # states of an environment that a backend can run in
+INSTALLED = ("ready", "own")  # states of an environment that is as it should be
+USABLE = (*INSTALLED, "outdated")  # those that a backend can run in
 
 task: Task | None = None  # the newest one, also when it has ended
 state = places.State("absent", "Not looked at yet")
@@ -81,10 +83,7 @@ def stop() -> None:
 
 def redraw() -> None:
     """The preferences and the sidebars."""
-    for window in bpy.context.window_manager.windows:
-        for area in window.screen.areas:
-            if area.type in ("PREFERENCES", "VIEW_3D"):
-                area.tag_redraw()
+    redraw_areas("PREFERENCES", "VIEW_3D")
 
 
 def _tick() -> float | None:

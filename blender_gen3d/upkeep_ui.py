@@ -9,7 +9,6 @@ from . import upkeep
 from .labels import write
 from .model_list import Model
 
-INSTALLED = ("ready", "own")
 _STATES = {
     "embedded": ("Comes with Gen3D", "CHECKMARK"),
     "installed": ("Installed", "CHECKMARK"),
@@ -23,7 +22,7 @@ _STATES = {
 def draw_backend(layout: bpy.types.UILayout, context: bpy.types.Context) -> None:
     """The state of the installation, and what can be done about it."""
     kind = upkeep.state.kind
-    icon = "CHECKMARK" if kind in INSTALLED else "ERROR" if kind in ("broken", "outdated") else "INFO"
+    icon = "CHECKMARK" if kind in upkeep.INSTALLED else "ERROR" if kind in ("broken", "outdated") else "INFO"
     write(layout, f"{_heading(kind)}: {upkeep.state.text}", icon=icon)
     draw_task(layout)
     if not upkeep.busy():

@@ -148,7 +148,7 @@ def draw(plan: Plan, step: int) -> tuple[Tensor, Tensor, Tensor]:
     clouds, kinds, labels = [], [], []
     for _ in range(plan.batch):
         thing = world.sample(rng)
-        points, _, part = world.surface_of(thing, POINTS, rng)
+        points, _, part = world.surface_of(thing, POINTS, rng, world.DETAIL)
         clouds.append(points + rng.normal(0, rng.random() * 1.5 * NOISE, points.shape).astype(np.float32))
         kinds.append(CATEGORIES.index(thing.category))
         labels.append(np.array([PARTS.index(p.name) for p in thing.parts])[part])

@@ -21,8 +21,8 @@ from pathlib import Path
 from threading import Event
 from typing import IO
 
-from .. import file_lock, launcher
-from ..bridge import BACKEND_ROOT, errors
+from .. import launcher
+from ..bridge import BACKEND_ROOT, errors, file_lock
 from ..child import Child, Stopped
 from ..task import Step
 from . import builds, machine, places, pythons

@@ -13,7 +13,7 @@ from ..bridge import errors
 from ..capture import Captured, CaptureProgress, capture, wanted
 from ..capture_settings import CaptureSettings, checked
 from ..properties import values
-from .common import next_capture_folder, tell
+from .common import allowed, next_capture_folder, tell
 
 Steps = Generator[CaptureProgress, None, Captured]
 
@@ -27,10 +27,7 @@ class GEN3D_OT_update_cameras(bpy.types.Operator):
 
     @classmethod
     def poll(cls, context: bpy.types.Context) -> bool:
-        if not context.window_manager.gen3d.show_cameras:
-            cls.poll_message_set("The cameras are not shown")
-            return False
-        return True
+        return allowed(cls, "" if context.window_manager.gen3d.show_cameras else "The cameras are not shown")
 
     def execute(self, _context: bpy.types.Context) -> set[str]:
         capture_preview.update()
@@ -60,10 +57,8 @@ class GEN3D_OT_capture(bpy.types.Operator):
 
     @classmethod
     def poll(cls, context: bpy.types.Context) -> bool:
-        if bpy.app.is_job_running("RENDER") or context.window_manager.gen3d.capturing:
-            cls.poll_message_set("Blender is rendering")
-            return False
-        return True
+        rendering = bpy.app.is_job_running("RENDER") or context.window_manager.gen3d.capturing
+        return allowed(cls, "Blender is rendering" if rendering else "")
 
     def execute(self, context: bpy.types.Context) -> set[str]:
         """All views at once, as scripts want it."""

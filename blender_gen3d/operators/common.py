@@ -22,6 +22,13 @@ def tell(operator: bpy.types.Operator, error: errors.Gen3DError) -> set[str]:
     return {"CANCELLED"}
 
 
+def allowed(cls: Any, reason: str) -> bool:
+    """For ``poll``: whether there is no reason against it; one that there is, the grey button gives."""
+    if reason:
+        cls.poll_message_set(reason)
+    return not reason
+
+
 def from_panel(context: bpy.types.Context) -> bool:
     """Whether a button of the sidebar is asked about, which goes by the panel's settings; scripts and menus give
     their own."""

@@ -13,7 +13,7 @@ from ..bridge import errors
 from ..environment import installation
 from ..preferences import backend_places, wanted
 from ..task import Step, Work
-from .common import tell
+from .common import allowed, tell
 from .models import OFFLINE, idle, installed, list_models
 
 
@@ -112,10 +112,7 @@ class GEN3D_OT_open_install_log(bpy.types.Operator):
 
     @classmethod
     def poll(cls, _context: bpy.types.Context) -> bool:
-        if not upkeep.log.is_file():
-            cls.poll_message_set("Nothing has been installed yet")
-            return False
-        return True
+        return allowed(cls, "" if upkeep.log.is_file() else "Nothing has been installed yet")
 
     def execute(self, _context: bpy.types.Context) -> set[str]:
         return bpy.ops.wm.path_open(filepath=str(upkeep.log))
@@ -149,10 +146,7 @@ class GEN3D_OT_stop_backend(bpy.types.Operator):
 
     @classmethod
     def poll(cls, _context: bpy.types.Context) -> bool:
-        if upkeep.elsewhere:
-            cls.poll_message_set("It runs on another computer")
-            return False
-        return idle(cls)
+        return allowed(cls, "It runs on another computer" if upkeep.elsewhere else "") and idle(cls)
 
     def execute(self, _context: bpy.types.Context) -> set[str]:
         home, _ = backend_places()
@@ -211,17 +205,11 @@ class GEN3D_OT_use_local(bpy.types.Operator):
 
 def _may_download(cls: type[bpy.types.Operator]) -> bool:
     options = wanted()
-    if not (options.online or options.wheels):
-        cls.poll_message_set(OFFLINE)
-        return False
-    return True
+    return allowed(cls, "" if options.online or options.wheels else OFFLINE)
 
 
 def _is_ours(cls: type[bpy.types.Operator]) -> bool:
-    if backend_places()[1]:
-        cls.poll_message_set("The preferences name a Python of yours for the backend")
-        return False
-    return True
+    return allowed(cls, "The preferences name a Python of yours for the backend" if backend_places()[1] else "")
 
 
 def _let_it_end() -> None:

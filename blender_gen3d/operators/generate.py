@@ -8,7 +8,7 @@ import bpy
 from ..bridge import errors, settings
 from ..importing import units_per_metre
 from ..properties import values
-from .common import from_panel, start_job, tell
+from .common import allowed, from_panel, start_job, tell
 
 
 class GEN3D_OT_generate(bpy.types.Operator):
@@ -25,10 +25,8 @@ class GEN3D_OT_generate(bpy.types.Operator):
     @classmethod
     def poll(cls, context: bpy.types.Context) -> bool:
         plan = context.scene.gen3d.generate
-        if from_panel(context) and not plan.prompt.strip() and not plan.image:
-            cls.poll_message_set("Say in words what to make, or choose an image")
-            return False
-        return True
+        nothing = from_panel(context) and not plan.prompt.strip() and not plan.image
+        return allowed(cls, "Say in words what to make, or choose an image" if nothing else "")
 
     def execute(self, context: bpy.types.Context) -> set[str]:
         """Queues the job, which the panel then shows; in background mode, waits for it and imports the result."""

@@ -14,7 +14,7 @@ from .. import launcher, model_list, upkeep
 from ..bridge import errors
 from ..preferences import backend_places
 from ..task import Step, Work
-from .common import tell
+from .common import allowed, tell
 
 OFFLINE = "Blender does not allow online access: Preferences, System, Network"
 Verb = Callable[[Path, Path, Event], Iterator[Step]]
@@ -23,18 +23,12 @@ Verb = Callable[[Path, Path, Event], Iterator[Step]]
 
 def idle(cls: type[bpy.types.Operator]) -> bool:
     """For ``poll``: nothing is being installed or removed."""
-    if upkeep.busy():
-        cls.poll_message_set(f"Wait until this is done, or cancel it: {upkeep.task.title}")
-        return False
-    return True
+    return allowed(cls, f"Wait until this is done, or cancel it: {upkeep.task.title}" if upkeep.busy() else "")
 
 
 def installed(cls: type[bpy.types.Operator]) -> bool:
     """For ``poll``: there is a backend to ask."""
-    if upkeep.state.kind not in upkeep.USABLE:
-        cls.poll_message_set("Install the backend first")
-        return False
-    return True
+    return allowed(cls, "" if upkeep.state.kind in upkeep.USABLE else "Install the backend first")
 
 
 def list_models() -> None:
@@ -93,10 +87,7 @@ class GEN3D_OT_install_models(_ModelOperator, bpy.types.Operator):
 
     @classmethod
     def poll(cls, context: bpy.types.Context) -> bool:
-        if not bpy.app.online_access:
-            cls.poll_message_set(OFFLINE)
-            return False
-        return super().poll(context)
+        return allowed(cls, "" if bpy.app.online_access else OFFLINE) and super().poll(context)
 
     def execute(self, _context: bpy.types.Context) -> set[str]:
         names = self.names.split()

@@ -15,7 +15,7 @@ from ..meshes import read_mesh
 from ..ply import mesh_ply
 from ..preferences import backend_places
 from ..properties import values
-from .common import tell
+from .common import allowed, tell
 
 LEVEL = (1e-3, 1e4)
 
@@ -46,7 +46,7 @@ class GEN3D_OT_remesh(bpy.types.Operator):
 
     @classmethod
     def poll(cls, context: bpy.types.Context) -> bool:
-        return _allowed(cls, refused(context.object, field=True))
+        return allowed(cls, refused(context.object, field=True))
 
     def execute(self, context: bpy.types.Context) -> set[str]:
         """Queues the job, whose mesh takes the place of the old one; in background mode, at once."""
@@ -74,7 +74,7 @@ class GEN3D_OT_bake(bpy.types.Operator):
         reason = refused(item, field=False)
         if not reason and item.data.color_attributes.active_color is None:
             reason = "The mesh has no vertex colors"
-        return _allowed(cls, reason)
+        return allowed(cls, reason)
 
     def execute(self, context: bpy.types.Context) -> set[str]:
         """Queues the job, whose mesh takes the place of the old one; in background mode, at once."""
@@ -94,7 +94,7 @@ class GEN3D_OT_retexture(bpy.types.Operator):
 
     @classmethod
     def poll(cls, context: bpy.types.Context) -> bool:
-        return _allowed(cls, refused(context.object, field=True))
+        return allowed(cls, refused(context.object, field=True))
 
     def execute(self, context: bpy.types.Context) -> set[str]:
         """Queues the job, whose mesh takes the place of the old one; in background mode, at once."""
@@ -108,12 +108,6 @@ class GEN3D_OT_retexture(bpy.types.Operator):
             return _start(self, item, "bake", {**wanted, "result": str(folder)})
         except errors.Gen3DError as error:
             return tell(self, error)
-
-
-def _allowed(cls: Any, reason: str) -> bool:
-    if reason:
-        cls.poll_message_set(reason)
-    return not reason
 
 
 def _baking(context: bpy.types.Context, mesh: bytes) -> dict[str, Any]:

@@ -16,17 +16,22 @@ from ..preferences import backend_places
 from ..properties import values
 from ..scene_objects import bounding_sphere, with_children
 from ..view_settings import TurntableSettings, ViewSettings
-from .common import next_folder, tell
+from ..viewports import redraw
+from .common import allowed, next_folder, tell
 from .results import refused
 
 Steps = Generator[views.Progress, None, list[Path]]
 
 
 class GEN3D_OT_render_views(bpy.types.Operator):
-    """Render the trained field of this object from the active camera, in the midst of the scene or alone. What it was captured from is best hidden in renders"""  # noqa: E501
+    """Views of a field from the scene's camera."""
 
     bl_idname = "gen3d.render_views"
     bl_label = "Render Views"
+    bl_description = (
+        "Render the trained field of this object from the active camera, in the midst of the scene or alone. What it "
+        "was captured from is best hidden in renders"
+    )
     bl_options = {"REGISTER"}
 
     folder: bpy.props.StringProperty(  # type: ignore[valid-type]
@@ -48,9 +53,7 @@ class GEN3D_OT_render_views(bpy.types.Operator):
             reason = "The scene has no camera"
         if not reason and (bpy.app.is_job_running("RENDER") or context.window_manager.gen3d.viewing):
             reason = "Blender is rendering"
-        if reason:
-            cls.poll_message_set(reason)
-        return not reason
+        return allowed(cls, reason)
 
     def execute(self, context: bpy.types.Context) -> set[str]:
         """All views at once, as scripts want it."""
@@ -116,9 +119,7 @@ class GEN3D_OT_render_views(bpy.types.Operator):
         if context.workspace and self._free != progress.free:
             context.workspace.status_text_set(None if progress.free else "Rendering the scene for views. Esc cancels.")
         self._free = progress.free
-        for area in context.screen.areas if context.screen else ():
-            if area.type == "VIEW_3D":
-                area.tag_redraw()
+        redraw()
 
     def _end_modal(self, context: bpy.types.Context) -> None:
         self._steps = None
@@ -155,10 +156,7 @@ class GEN3D_OT_add_turntable(bpy.types.Operator):
 
     @classmethod
     def poll(cls, context: bpy.types.Context) -> bool:
-        if context.mode != "OBJECT":
-            cls.poll_message_set("Change to object mode first")
-            return False
-        return True
+        return allowed(cls, "" if context.mode == "OBJECT" else "Change to object mode first")
 
     def execute(self, context: bpy.types.Context) -> set[str]:
         scene = context.scene

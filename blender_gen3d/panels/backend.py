@@ -26,7 +26,7 @@ class GEN3D_PT_setup(bpy.types.Panel):
     def poll(cls, _context: bpy.types.Context) -> bool:
         current = pump.session()
         served = current is not None and current.client.link.state == "online" and upkeep.state.kind != "outdated"
-        return upkeep.state.kind not in ("ready", "own") and not served and not upkeep.elsewhere
+        return upkeep.state.kind not in upkeep.INSTALLED and not served and not upkeep.elsewhere
 
     def draw(self, context: bpy.types.Context) -> None:
         if upkeep.state.kind == "absent":
@@ -54,7 +54,7 @@ class GEN3D_PT_backend(bpy.types.Panel):
             write(layout, current.error.cause, current.error.next_step, icon="ERROR")
         for device in current.client.devices if current and link == "online" else ():
             _draw_device(layout, device)
-        if upkeep.state.kind in ("ready", "own"):  # otherwise the panel above shows it
+        if upkeep.state.kind in upkeep.INSTALLED:  # otherwise the panel above shows it
             draw_task(layout)
         _draw_models(layout)
         layout.operator("preferences.addon_show", text="Preferences…", icon="PREFERENCES").module = PACKAGE

@@ -17,7 +17,8 @@ from threading import Event
 
 import pytest
 
-from blender_gen3d import file_lock, launcher
+from backend import file_lock
+from blender_gen3d import launcher
 from blender_gen3d.bridge import errors
 from blender_gen3d.child import Stopped, answer
 from blender_gen3d.environment import installation, places

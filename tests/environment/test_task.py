@@ -12,7 +12,7 @@ from threading import Event
 
 import pytest
 
-from blender_gen3d import file_lock
+from backend import file_lock
 from blender_gen3d.bridge import errors
 from blender_gen3d.child import Child, Stopped, answer, surroundings
 from blender_gen3d.task import Step, Task, clock

@@ -7,10 +7,11 @@ agree. Everything is drawn from a numpy generator: the same seed gives the same 
 
 from .captions import article, caption, vocabulary
 from .categories import CATEGORIES
-from .things import Part, Thing, inside, mesh_of, points_of, sample, surface_of
+from .things import DETAIL, Part, Thing, inside, mesh_of, points_of, sample, surface_of
 
 __all__ = [
     "CATEGORIES",
+    "DETAIL",
     "Part",
     "Thing",
     "article",

@@ -18,6 +18,7 @@ from .solids import Floats, Ints, Solid
 LONGEST = 0.98  # of the unit cube
 ABOVE = 1e-3
 NATURAL = 0.2  # share of the things whose colour was not chosen
+DETAIL = 0.4  # in clouds, a part's points go with its area to the power of 0.6: 1 % of the area gets 6 % as many as all
 
 
 @dataclass(frozen=True)
@@ -123,19 +124,22 @@ def _in_box(solid: Solid, points: Floats) -> NDArray[np.bool_]:
     return result
 
 
-def surface_of(thing: Thing, count: int, rng: Rng) -> tuple[Floats, Floats, Ints]:
-    """Points spread evenly over the outer surface of the union, in random order.
+def surface_of(thing: Thing, count: int, rng: Rng, detail: float = 0.0) -> tuple[Floats, Floats, Ints]:
+    """Points spread over the outer surface of the union, in random order: evenly, or denser on small parts, whose
+    share goes with the power ``1 - detail`` of their area.
 
     Returns points float32 [count, 3], outward unit normals float32 [count, 3] and the index of each point's part.
     """
     vertices, faces, _ = mesh_of(thing)
     owner = np.concatenate([np.full(len(solid.faces), i) for i, (solid, _) in enumerate(thing.solids)])
+    part_of = np.array([part for _, part in thing.solids], np.int32)[owner]
     corners = vertices[faces]
     edges1, edges2 = corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]
     normals = np.cross(edges1, edges2)
     doubled = np.linalg.norm(normals, axis=1)
     normals /= np.maximum(doubled, 1e-12)[:, None]
-    cumulative = np.cumsum(doubled.astype(np.float64))
+    areas = np.bincount(part_of, doubled)
+    cumulative = np.cumsum(doubled * areas[part_of] ** -detail)
     points: list[Floats] = []
     picks: list[NDArray[np.int64]] = []
     missing = count
@@ -158,12 +162,11 @@ def surface_of(thing: Thing, count: int, rng: Rng) -> tuple[Floats, Floats, Ints
         missing -= len(keep)
     order = rng.permutation(count)
     faces_of = np.concatenate(picks)[order]
-    part_of = np.array([part for _, part in thing.solids], np.int32)
-    return np.concatenate(points)[order], normals[faces_of], part_of[owner[faces_of]]
+    return np.concatenate(points)[order], normals[faces_of], part_of[faces_of]
 
 
 def points_of(thing: Thing, count: int, rng: Rng) -> Floats:
-    """A coloured cloud, float32 [count, 6]: x, y, z and sRGB in 0..1."""
-    points, _, part = surface_of(thing, count, rng)
+    """A coloured cloud, float32 [count, 6]: x, y, z and sRGB in 0..1. Small parts get more than their share."""
+    points, _, part = surface_of(thing, count, rng, DETAIL)
     palette = np.array([p.colour.rgb for p in thing.parts], np.float32)
     return np.concatenate([points, palette[part]], 1)

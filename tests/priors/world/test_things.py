@@ -56,6 +56,18 @@ def test_points_are_spread_by_area_and_have_no_order() -> None:
     assert inside_top == pytest.approx(share, abs=0.06)
 
 
+def test_small_parts_get_more_points_than_their_share() -> None:
+    rng = np.random.default_rng(5)
+    thing = world.sample(rng, "snowman")
+    _, _, even = world.surface_of(thing, 20000, rng)
+    _, _, dense = world.surface_of(thing, 20000, rng, world.DETAIL)
+    even, dense = (np.bincount(part, minlength=len(thing.parts)) for part in (even, dense))
+    expected = even ** (1 - world.DETAIL)
+    assert np.allclose(dense / dense.sum(), expected / expected.sum(), atol=0.06)  # but for what is hidden
+    eyes = [part.name for part in thing.parts].index("eyes")
+    assert dense[eyes] > 3 * even[eyes]
+
+
 def test_the_same_seed_is_the_same_world() -> None:
     one, two = (np.random.default_rng(7) for _ in range(2))
     for _ in range(20):

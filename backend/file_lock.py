@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A file that one process holds at a time. No bpy.
+"""A file that one process holds at a time. Standard library only: both sides use it.
 
 The operating system frees it when the process ends, however it ends.
 """
