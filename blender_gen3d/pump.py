@@ -28,6 +28,10 @@ MOST = 200  # pieces of news for one helping: those who listen have to look at e
 BUSY, IDLE = 0.1, 1.0  # seconds between helpings: while a job of ours runs, and otherwise
 
 
+class NotStarted(errors.Gen3DError):
+    """No backend runs, and none has been asked for."""
+
+
 class Session:
     """This Blender's connection to the backend of one home folder, and what is known through it."""
 
@@ -74,7 +78,7 @@ class Session:
             return launcher.ensure(self.home, self._python, stop=stop)
         if where := launcher.attach(self.home):
             return where
-        raise errors.Gen3DError("The backend is not running.", "It is started with the first job.")
+        raise NotStarted("The backend is not running.", "It is started with the first job.")
 
     def close(self) -> None:
         self.client.close()
@@ -163,7 +167,8 @@ def _take(current: Session, piece: News) -> None:
     elif isinstance(piece, protocol.Refused):
         current.error = errors.Gen3DError(piece.cause, piece.next_step, field=piece.field)
     elif isinstance(piece, Link):
-        current.error = piece.error if current.may_start else None
+        # What was found before the first job asked for a backend may be told after it.
+        current.error = piece.error if current.may_start and not isinstance(piece.error, NotStarted) else None
 
 
 def ready(current: Session) -> list[protocol.JobRow]:

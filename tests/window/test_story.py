@@ -29,6 +29,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 
 SESSION = f"from {PACKAGE} import pump, upkeep\nsession = pump.session()\n"
 ROWS = SESSION + "rows = session.jobs() if session else []\n"
+RUNNING = ROWS + "answer = [r.state for r in rows if r.params.get('prompt') == {!r}] == ['running']"
 
 
 LEFT = """
@@ -36,8 +37,8 @@ import threading
 answer = [name for name in dir(bpy.types) if "gen3d" in name.lower()]
 answer += [thread.name for thread in threading.enumerate() if "gen3d" in thread.name]
 answer += [name for name in ("Scene", "WindowManager", "Object") if hasattr(getattr(bpy.types, name), "gen3d")]
-handlers = [calls for calls in map(bpy.app.handlers.__dict__.get, dir(bpy.app.handlers)) if isinstance(calls, list)]
-answer += [str(call) for calls in handlers for call in calls if "gen3d" in getattr(call, "__module__", "")]
+handlers = [getattr(bpy.app.handlers, name) for name in dir(bpy.app.handlers)]
+answer += [str(c) for calls in handlers if isinstance(calls, list) for c in calls if "gen3d" in c.__module__]
 """
 
 
@@ -157,7 +158,7 @@ def words_become_an_object(story: Story) -> None:
     window.write(window.find("generate.prompt"), "a red mushroom with a white stem")
     assert window.ask("answer = bpy.context.scene.gen3d.generate.prompt") == "a red mushroom with a white stem"
     window.ask("forget_stall()")
-    story.press("gen3d.generate()")
+    story.press("ops.gen3d.generate(")
     window.until(
         ROWS + "answer = rows and rows[0].state == 'running' and (rows[0].progress or {}).get('fraction')", 120
     )
@@ -183,10 +184,10 @@ def words_become_an_object(story: Story) -> None:
 
 def another_job_is_cancelled(story: Story) -> None:
     story.set("generate", prompt="a blue car", steps=512)
-    story.press("gen3d.generate()")
-    story.window.until(ROWS + "answer = rows[0].params['prompt'] == 'a blue car' and rows[0].state == 'running'", 120)
+    story.press("ops.gen3d.generate(")
+    story.window.until(RUNNING.format("a blue car"), 120)
     story.press("gen3d.cancel_job", share=0.93)
-    story.window.until(ROWS + "answer = rows[0].state == 'cancelled'", 30)
+    story.window.until(ROWS + "answer = rows and rows[0].state == 'cancelled'", 30)
     story.shot("06-cancelled")
     assert len(story.meshes()) == 1
 
@@ -197,10 +198,12 @@ def what_stands_there_is_captured_and_copied(story: Story) -> None:
         "thing = next(o for o in bpy.data.objects if o.type == 'MESH')\n"
         "bpy.ops.object.select_all(action='DESELECT'); thing.select_set(True)\n"
         "bpy.context.view_layer.objects.active = thing\n"
-        "bpy.ops.object.light_add(type='SUN'); bpy.context.object.select_set(False); thing.select_set(True)"
+        "bpy.context.scene.world.color = (0.8, 0.8, 0.8)\n"
+        "tree = bpy.context.scene.world.node_tree\n"
+        "tree.nodes['Background'].inputs['Color'].default_value = (0.8, 0.8, 0.8, 1)"
     )
     story.set("capture", views=16, width=96, height=96, samples=4, engine="cycles")
-    last = window.find("gen3d.generate()")
+    last = window.find("ops.gen3d.generate(")
     window.toggle_panel(last, 2)  # Train; above it are Advanced and Capture
     window.toggle_panel(last, 1)
     story.press("show_cameras")
@@ -209,13 +212,13 @@ def what_stands_there_is_captured_and_copied(story: Story) -> None:
     time.sleep(1.0)
     story.shot("07-cameras")
     window.ask("next(o for o in bpy.data.objects if o.type == 'MESH').select_set(True)")
-    story.press("gen3d.capture")
+    story.press("ops.gen3d.capture(")
     window.until("answer = bpy.context.scene.gen3d.nerf.dataset", 300)
     story.shot("08-captured")
-    story.set("nerf", seconds=10.0, device="cpu")
-    story.press("gen3d.train")
-    window.until(ROWS + "answer = rows[0].kind == 'nerf' and rows[0].state == 'running'", 120)
-    window.until(ROWS + "answer = rows[0].state == 'done' and rows[0].imported", 400)
+    story.set("nerf", seconds=25.0, device="cpu")
+    story.press("ops.gen3d.train(")
+    window.until(ROWS + "answer = rows and rows[0].kind == 'nerf' and rows[0].state == 'running'", 120)
+    window.until(ROWS + "answer = rows and rows[0].state == 'done' and rows[0].imported", 400)
     assert len(story.meshes()) == 2
     story.shot("09-copied")
 
@@ -233,10 +236,8 @@ def a_job_outlives_blender(story: Story) -> None:
     """Saved in mid-job, killed, opened again: the result arrives, once."""
     file = story.screen.folder / "scene.blend"
     story.set("generate", prompt="a green tree", steps=24)
-    story.press("gen3d.generate()")
-    story.window.until(
-        ROWS + "answer = rows[0].params.get('prompt') == 'a green tree' and rows[0].state == 'running'", 120
-    )
+    story.press("ops.gen3d.generate(")
+    story.window.until(RUNNING.format("a green tree"), 120)
     story.window.ask(f"bpy.ops.wm.save_as_mainfile(filepath={str(file)!r})")
     story.window.kill()
     story.window = story.open(file)
@@ -245,6 +246,8 @@ def a_job_outlives_blender(story: Story) -> None:
     time.sleep(3.0)
     assert len(story.meshes()) == 3
     story.window.sidebar()
+    look_at_everything(story.window)
+    time.sleep(1.0)
     story.shot("10-after-a-restart")
 
 
