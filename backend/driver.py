@@ -128,7 +128,7 @@ class _Attempt:
         self._run, self._settings, self._folder, self._listener = run, settings, folder, listener
         self._checkpoints = Schedule(CHECKPOINT_SECONDS, CHECKPOINT_SHARE)
         self._previews = Schedule(PREVIEW_SECONDS, PREVIEW_SHARE)
-        self._unseen: Callable[[], NDArray[np.uint8]] | None = None  # the newest preview, while nobody has seen it
+        self._phase = ""
         self._shapes = Schedule(SHAPE_SECONDS, SHAPE_SHARE)
 
     def go(self, resume: Snapshot | None) -> dict[str, Any]:
@@ -143,7 +143,6 @@ class _Attempt:
                 try:
                     progress = next(pipeline)
                 except StopIteration as end:
-                    self._show_last()
                     return dict(end.value)
                 except OSError as error:
                     raise storage.disk_full(part) if storage.is_disk_full(error) else error from error
@@ -165,22 +164,12 @@ class _Attempt:
         if progress.snapshot is not None and self._checkpoints.due():
             self._checkpoints.run(lambda: self._checkpoint(progress))
         show, render = self._listener.preview, progress.preview
-        if show is not None and render is not None and self._previews.due():
+        begun, self._phase = progress.phase != self._phase, progress.phase  # how the phase before it has ended
+        if show is not None and render is not None and (begun or self._previews.due()):
             self._previews.run(lambda: show(render()))
-            self._unseen = None
-        elif render is not None:
-            self._unseen = render
-        else:
-            self._show_last()
         draw, shape = self._listener.shape, progress.shape
         if draw is not None and shape is not None and self._shapes.due():
             self._shapes.run(lambda: draw(shape()))
-
-    def _show_last(self) -> None:
-        """With the last of what there was to look at, a job stays in the list."""
-        if self._listener.preview is not None and self._unseen is not None:
-            self._listener.preview(self._unseen())
-        self._unseen = None
 
     def _checkpoint(self, progress: Progress) -> None:
         assert progress.snapshot is not None

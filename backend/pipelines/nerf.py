@@ -70,6 +70,9 @@ def train(settings: NerfSettings, out: Path, resume: Snapshot | None = None) -> 
         copies = {name: value.detach().to("cpu", copy=True) for name, value in tensors.items()}
         return Snapshot(copies, {**facts, "preset": settings.preset, "seconds": spent})
 
+    def preview() -> NDArray[np.uint8]:
+        return novel_views.preview(field.eval(), scene, pixels.cameras)
+
     limit = settings.steps or (0 if settings.seconds else default_steps(settings.preset))
     began, told = time.perf_counter() - spent, 0.0
     while (fraction := _fraction(spent, settings.seconds, training.steps, limit)) < 1:
@@ -85,13 +88,14 @@ def train(settings: NerfSettings, out: Path, resume: Snapshot | None = None) -> 
                 0.02 + (TRAINED - 0.02) * min(done, 1),
                 seconds_left=spent / done * (1 - done) if done > 0 else None,
                 loss=float(loss),
-                preview=lambda: novel_views.preview(field.eval(), scene, pixels.cameras),
+                preview=preview,
                 shape=lambda: novel_views.seen_points(field.eval(), scene, pixels.cameras),
                 snapshot=snapshot,
             )
             field.train()
     settle(field)
 
+    yield Progress("evaluate", 0, 0, TRAINED, preview=preview, snapshot=snapshot)
     metrics = yield from evaluate(field, scene, images, world_to_box, device, out, snapshot)
     if settings.turntable:
         lenses = [novel_views.scene_lens(scene)] * settings.turntable

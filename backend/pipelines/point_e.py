@@ -16,6 +16,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Generator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -296,6 +297,9 @@ def mesh(job: Job, out: Path) -> Generator[Progress, None, list[dict[str, Any]]]
     objects = []
     for index, cloud in enumerate(job.clouds):
         points, colours = as_points(cloud)
+        picture = partial(point_picture.draw, points, colours)
+        share = index / count
+        yield Progress("mesh", index, count, SAMPLED + (1 - SAMPLED) * share, preview=picture, snapshot=job.snapshot)
         making = surface(points, colours, model, job.settings.resolution, job.settings.faces, job.device)
         while True:
             try:
