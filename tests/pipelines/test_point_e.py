@@ -149,7 +149,7 @@ def test_previews_show_the_points(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     job = point_e.generate(replace(QUICK, prompt="a red chair"), tmp_path / "out")
     previews = [progress.preview() for progress in job if progress.preview is not None]
-    assert len(previews) == STEPS + 2 + 1  # before each step, after each stage, and before the mesh
+    assert len(previews) == STEPS + 2 + 1  # as each of both stages begins, after each step, and of the mesh
     for image in previews:
         assert image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3
         assert len(np.unique(image.reshape(-1, 3), axis=0)) > 10

@@ -152,6 +152,7 @@ class Window:
     def shot(self, path: Path) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.unlink(missing_ok=True)
+        self.tool("mousemove", 5, SIZE[1] - 5, "sleep", "0.3")  # no tooltip in the picture
         self.screen.run("scrot", "-o", str(path))
         return path
 
