@@ -33,13 +33,14 @@ from typing import Any
 
 import bpy
 
-from . import capture as capturing
-from . import importing, launcher, remote
 from .bridge import errors, protocol, settings
-from .capture import Captured, CaptureProgress
-from .capture_settings import checked
-from .client import Client
+from .capturing import capture as capturing
+from .capturing.capture import Captured, CaptureProgress
+from .capturing.capture_settings import checked
+from .connection import launcher, remote
+from .connection.client import Client
 from .preferences import backend_places
+from .results import importing
 
 Gen3DError = errors.Gen3DError
 JobRow = protocol.JobRow

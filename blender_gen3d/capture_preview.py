@@ -20,13 +20,13 @@ import numpy as np
 from gpu_extras.batch import batch_for_shader
 from numpy.typing import NDArray
 
-from . import camera_model, shots, staging
 from .bridge import errors
-from .camera_model import Intrinsics
-from .capture import aim, wanted
-from .capture_settings import CaptureSettings, checked
+from .capturing import camera_model, shots, staging
+from .capturing.camera_model import Intrinsics
+from .capturing.capture import aim, wanted
+from .capturing.capture_settings import CaptureSettings, checked
+from .capturing.scene_objects import bounding_sphere, with_children
 from .properties import values
-from .scene_objects import bounding_sphere, with_children
 from .viewports import redraw
 
 QUIET = 0.15  # seconds without a change before the cameras are worked out

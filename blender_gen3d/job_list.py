@@ -7,9 +7,10 @@ from collections.abc import Sequence
 
 import bpy
 
-from . import pump, thumbnails
+from . import thumbnails
 from .bridge import protocol
-from .client import News
+from .connection import pump
+from .connection.client import News
 
 KINDS = {"remesh": "Re-Mesh", "render": "Views", "bake": "Texture"}
 """What jobs are called that are about an earlier result."""

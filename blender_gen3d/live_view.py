@@ -17,10 +17,10 @@ from gpu_extras.batch import batch_for_shader
 from mathutils import Matrix
 from numpy.typing import NDArray
 
-from . import pump
 from .bridge import protocol
-from .client import News
-from .importing import units_per_metre
+from .connection import pump
+from .connection.client import News
+from .results.importing import units_per_metre
 
 SIZE, HIDDEN = 4.0, 1.5  # pixels of a point, and of one behind something else
 LIVING = ("queued", "running", "done")  # states of jobs whose result may still come into the scene

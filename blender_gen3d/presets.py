@@ -16,7 +16,7 @@ from bl_operators.presets import AddPresetBase
 from bl_ui.utils import PresetPanel
 
 from .bridge import settings
-from .capture_settings import CaptureSettings
+from .capturing.capture_settings import CaptureSettings
 
 SHIPPED = str(Path(__file__).parent / "shipped")
 OWN = {"prompt", "negative_prompt", "image", "dataset", "seed", "count", "size", "weights", "text_to_image", "device"}

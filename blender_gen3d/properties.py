@@ -12,8 +12,8 @@ from typing import Any, get_type_hints
 import bpy
 
 from .bridge import settings
-from .capture_settings import CaptureSettings
-from .view_settings import ResultSettings, TurntableSettings, ViewSettings
+from .capturing.capture_settings import CaptureSettings
+from .viewing.view_settings import ResultSettings, TurntableSettings, ViewSettings
 
 INT_LIMIT = 2**31 - 1
 

@@ -16,12 +16,12 @@ from . import (
     preferences,
     presets,
     properties,
-    pump,
     status,
     thumbnails,
     upkeep,
     viewports,
 )
+from .connection import pump
 
 DRAWING = () if bpy.app.background else (live_view, capture_preview, panels.status_bar)  # where there is a window
 PARTS = (properties, status, presets, thumbnails, *DRAWING)

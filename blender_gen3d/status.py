@@ -10,7 +10,8 @@ from typing import Any
 
 import bpy
 
-from . import capture_preview, job_list, pump, thumbnails
+from . import capture_preview, job_list, thumbnails
+from .connection import pump
 from .viewports import redraw
 
 

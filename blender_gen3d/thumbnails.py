@@ -9,9 +9,9 @@ from pathlib import Path
 import bpy
 import bpy.utils.previews
 
-from . import pump
 from .bridge import protocol
-from .client import News
+from .connection import pump
+from .connection.client import News
 
 PICTURE = "preview.png"  # in the folder of a job: the newest picture of it
 

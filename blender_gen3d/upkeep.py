@@ -12,8 +12,8 @@ from pathlib import Path
 
 import bpy
 
-from . import remote
 from .bridge import errors
+from .connection import remote
 from .environment import installation, places
 from .model_list import Models
 from .task import Task, Work

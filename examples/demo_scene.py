@@ -27,7 +27,9 @@ from mathutils import Vector  # noqa: E402
 from measure import surface_distance  # noqa: E402
 from script import quiet, say  # noqa: E402
 
-from blender_gen3d import api, launcher, materials  # noqa: E402
+from blender_gen3d import api  # noqa: E402
+from blender_gen3d.connection import launcher  # noqa: E402
+from blender_gen3d.results import materials  # noqa: E402
 
 SIDES = ((3.0, -3.6, 2.3), (-3.9, -2.6, 1.0), (1.8, 4.2, 3.2))  # where the comparison is seen from, beside the object
 MIDDLE = (0.0, 0.0, 0.9)

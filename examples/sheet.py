@@ -13,8 +13,8 @@ import numpy as np
 from mathutils import Matrix, Vector
 from numpy.typing import NDArray
 
-from blender_gen3d.camera_model import look_at
-from blender_gen3d.picture_files import write_png
+from blender_gen3d.capturing.camera_model import look_at
+from blender_gen3d.capturing.picture_files import write_png
 
 LENS = 52.0  # millimetres, on a square sensor of 36
 HALF = 18.0 / LENS  # half of what is seen, one unit away

@@ -24,7 +24,10 @@ import script  # noqa: E402
 import sheet  # noqa: E402
 from script import quiet, say  # noqa: E402
 
-from blender_gen3d import api, launcher, layout, materials  # noqa: E402
+from blender_gen3d import api  # noqa: E402
+from blender_gen3d.capturing import layout  # noqa: E402
+from blender_gen3d.connection import launcher  # noqa: E402
+from blender_gen3d.results import materials  # noqa: E402
 
 PROMPTS = ("a red chair with a blue seat", "a white house with a red roof", "a yellow car with black wheels")
 WAYS = ((0.7, -1.0, 0.5), (-0.9, -0.8, 0.35), (0.8, 1.0, 0.7))  # where the objects are seen from; -Y is their front

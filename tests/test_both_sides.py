@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from backend.data.posed_images import load
 from backend.geometry import export
 from backend.geometry.mesh import Mesh
-from blender_gen3d import camera_model, dialects, glb, picture_files
+from blender_gen3d.capturing import camera_model, dialects, picture_files
+from blender_gen3d.results import glb
 
 BOX_TO_WORLD = np.array([[0.0, -2.0, 0.0, 5.0], [2.0, 0.0, 0.0, -3.0], [0.0, 0.0, 2.0, 1.0], [0.0, 0.0, 0.0, 1.0]])
 

@@ -21,9 +21,9 @@ from pathlib import Path
 from threading import Event
 from typing import IO
 
-from .. import launcher
 from ..bridge import BACKEND_ROOT, errors, file_lock
 from ..child import Child, Stopped
+from ..connection import launcher
 from ..task import Step
 from . import builds, machine, places, pythons
 from .pip_output import RAW_PROGRESS, PipOutput

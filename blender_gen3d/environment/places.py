@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .. import launcher
 from ..bridge import BACKEND_ROOT, errors
+from ..connection import launcher
 
 REQUIREMENTS = BACKEND_ROOT / "requirements.txt"
 LONGEST_PATH = 190  # characters of the longest path within an environment

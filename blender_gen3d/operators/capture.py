@@ -10,8 +10,8 @@ import bpy
 
 from .. import capture_preview
 from ..bridge import errors
-from ..capture import Captured, CaptureProgress, capture, wanted
-from ..capture_settings import CaptureSettings, checked
+from ..capturing.capture import Captured, CaptureProgress, capture, wanted
+from ..capturing.capture_settings import CaptureSettings, checked
 from ..properties import values
 from .common import allowed, next_capture_folder, tell
 

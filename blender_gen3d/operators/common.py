@@ -10,10 +10,12 @@ from typing import Any
 
 import bpy
 
-from .. import api, importing, pump
+from .. import api
 from ..bridge import errors
+from ..connection import pump
+from ..connection.wishes import Place
 from ..preferences import backend_places
-from ..wishes import Place
+from ..results import importing
 
 
 def tell(operator: bpy.types.Operator, error: errors.Gen3DError) -> set[str]:

@@ -8,8 +8,9 @@ from threading import Event
 
 import bpy
 
-from .. import launcher, pump, remote, upkeep
+from .. import upkeep
 from ..bridge import errors
+from ..connection import launcher, pump, remote
 from ..environment import installation
 from ..preferences import backend_places, wanted
 from ..task import Step, Work

@@ -6,8 +6,8 @@ from __future__ import annotations
 import bpy
 
 from ..bridge import errors, settings
-from ..importing import units_per_metre
 from ..properties import values
+from ..results.importing import units_per_metre
 from .common import allowed, from_panel, start_job, tell
 
 

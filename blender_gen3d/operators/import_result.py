@@ -7,10 +7,11 @@ from pathlib import Path
 
 import bpy
 
-from .. import origin, pump
 from ..bridge import errors
-from ..importing import import_result, replace_mesh
-from ..materials import show_colours
+from ..connection import pump
+from ..results import origin
+from ..results.importing import import_result, replace_mesh
+from ..results.materials import show_colours
 from .common import tell
 
 

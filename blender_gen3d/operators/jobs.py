@@ -9,10 +9,11 @@ from typing import Any
 
 import bpy
 
-from .. import job_list, pump
+from .. import job_list
 from ..bridge import errors, protocol
-from ..importing import units_per_metre
+from ..connection import pump
 from ..properties import assign
+from ..results.importing import units_per_metre
 from .common import from_panel, tell
 
 PANELS = {"generate": "generate", "nerf": "nerf"}

@@ -10,8 +10,9 @@ from threading import Event
 
 import bpy
 
-from .. import launcher, model_list, upkeep
+from .. import model_list, upkeep
 from ..bridge import errors
+from ..connection import launcher
 from ..preferences import backend_places
 from ..task import Step, Work
 from .common import allowed, tell

@@ -8,13 +8,15 @@ from typing import Any
 import bpy
 import numpy as np
 
-from .. import api, handover, importing, origin, pump, upkeep
+from .. import api, upkeep
 from ..bridge import errors, settings
-from ..materials import show_colours
-from ..meshes import read_mesh
-from ..ply import mesh_ply
+from ..connection import handover, pump
 from ..preferences import backend_places
 from ..properties import values
+from ..results import importing, origin
+from ..results.materials import show_colours
+from ..results.meshes import read_mesh
+from ..results.ply import mesh_ply
 from .common import allowed, tell
 
 LEVEL = (1e-3, 1e4)

@@ -9,13 +9,15 @@ from typing import Any
 
 import bpy
 
-from .. import api, pump, turntable, views
+from .. import api
 from ..bridge import errors
-from ..client import ENDED
+from ..capturing.scene_objects import bounding_sphere, with_children
+from ..connection import pump
+from ..connection.client import ENDED
 from ..preferences import backend_places
 from ..properties import values
-from ..scene_objects import bounding_sphere, with_children
-from ..view_settings import TurntableSettings, ViewSettings
+from ..viewing import turntable, views
+from ..viewing.view_settings import TurntableSettings, ViewSettings
 from ..viewports import redraw
 from .common import allowed, next_folder, tell
 from .results import refused

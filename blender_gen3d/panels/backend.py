@@ -8,7 +8,8 @@ from typing import Any
 
 import bpy
 
-from .. import pump, upkeep
+from .. import upkeep
+from ..connection import pump
 from ..labels import write
 from ..upkeep_ui import draw_backend, draw_task
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import bpy
 
-from .. import pump
 from ..bridge import errors, memory, protocol
+from ..connection import pump
 from ..labels import write
 
 

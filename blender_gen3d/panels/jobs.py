@@ -8,8 +8,9 @@ from typing import Any
 
 import bpy
 
-from .. import job_list, pump, thumbnails
+from .. import job_list, thumbnails
 from ..bridge import protocol
+from ..connection import pump
 from .common import in_panel, progress, write
 
 ICONS = {

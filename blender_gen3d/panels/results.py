@@ -7,7 +7,8 @@ from typing import Any
 
 import bpy
 
-from .. import origin, pump
+from ..connection import pump
+from ..results import origin
 from .common import column, props, running, write
 
 

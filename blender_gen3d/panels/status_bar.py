@@ -7,7 +7,8 @@ from typing import Any
 
 import bpy
 
-from .. import job_list, pump
+from .. import job_list
+from ..connection import pump
 
 
 def register() -> None:

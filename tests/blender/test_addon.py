@@ -18,11 +18,10 @@ import pytest
 from . import addon, results, scenes
 
 bridge = addon.module("bridge")
-capture_settings = addon.module("capture_settings")
-client = addon.module("client")
+capture_settings = addon.module("capturing.capture_settings")
 properties = addon.module("properties")
-pump = addon.module("pump")
-seat = addon.module("seat")
+pump = addon.module("connection.pump")
+seat = addon.module("connection.seat")
 
 
 def _off() -> None:
@@ -69,7 +68,7 @@ def test_switching_off_leaves_nothing_fifty_times(tmp_path: Path) -> None:
         assert not [name for name in off["groups"] if "Gen3D" in name]
         for _ in range(50):
             _on()
-            addon.module("pump").connect(tmp_path, start=False)
+            addon.module("connection.pump").connect(tmp_path, start=False)
             _off()
             assert _traces() == off
     finally:
@@ -235,8 +234,9 @@ def test_seats_are_kept_apart_and_freed_by_death(tmp_path: Path) -> None:
     if bpy.app.binary_path:
         second.leave()
         return
-    code = f"import sys; sys.path.insert(0, {str(Path(client.__file__).parents[1])!r})\n"
-    code += f"from {Path(client.__file__).parent.name}.seat import Seat; from pathlib import Path; import os\n"
+    package = Path(bridge.__file__).parent
+    code = f"import os, sys; from pathlib import Path; sys.path.insert(0, {str(package.parent)!r})\n"
+    code += f"from {package.name}.connection.seat import Seat\n"
     code += f"print(Seat(Path({str(tmp_path)!r})).name, flush=True); os.kill(os.getpid(), 9)"
     died = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert died.stdout.split() == ["blender-1"], died.stderr

@@ -14,10 +14,10 @@ from mathutils import Vector
 
 from . import addon, scenes
 
-camera_model = addon.module("camera_model")
-capture = addon.module("capture")
-capture_settings = addon.module("capture_settings")
-shots = addon.module("shots")
+camera_model = addon.module("capturing.camera_model")
+capture = addon.module("capturing.capture")
+capture_settings = addon.module("capturing.capture_settings")
+shots = addon.module("capturing.shots")
 
 CASES: list[dict[str, Any]] = [
     {},

@@ -14,9 +14,9 @@ from mathutils import Matrix
 
 from . import addon, scenes
 
-camera_model = addon.module("camera_model")
-capture_module = addon.module("capture")
-capture_settings = addon.module("capture_settings")
+camera_model = addon.module("capturing.camera_model")
+capture_module = addon.module("capturing.capture")
+capture_settings = addon.module("capturing.capture_settings")
 errors = addon.module("bridge").errors
 
 SMALL = {"width": 24, "height": 16, "samples": 2, "views": 5}

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from . import addon, scenes
 
 api = addon.module("api")
-camera_model = addon.module("camera_model")
+camera_model = addon.module("capturing.camera_model")
 capture_preview = addon.module("capture_preview")
 errors = addon.module("bridge").errors
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from . import addon
 
-compositing = addon.module("compositing")
+compositing = addon.module("viewing.compositing")
 errors = addon.module("bridge").errors
 Layer = compositing.Layer
 

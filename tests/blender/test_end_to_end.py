@@ -28,7 +28,7 @@ EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 @needs_backend
 def test_words_become_a_row_of_objects(tmp_path: Path) -> None:
     """By the shipped prior in few steps: what comes out need not be pretty, but in its place, closed and coloured."""
-    api, launcher = addon.module("api"), addon.module("launcher")
+    api, launcher = addon.module("api"), addon.module("connection.launcher")
     bpy.context.scene.cursor.location = (2.0, 1.0, 0.5)
     rows: list[Any] = []
     home = tmp_path / "home"
@@ -72,7 +72,7 @@ def test_a_moved_turned_and_scaled_object_is_met(tmp_path: Path) -> None:
     """One per cent of its diagonal, with no alignment step, for an object far from the origin, tilted and large."""
     sys.path.insert(0, str(EXAMPLES))
     lighthouse, measure = importlib.import_module("lighthouse"), importlib.import_module("measure")
-    api, launcher = addon.module("api"), addon.module("launcher")
+    api, launcher = addon.module("api"), addon.module("connection.launcher")
     tilt = [math.radians(angle) for angle in (20.0, -35.0, 110.0)]
     original = lighthouse.build((-40.0, 25.0, 9.0), tilt, 1.7)
     lighthouse.light()

@@ -65,7 +65,7 @@ def test_a_table_of_prompts_becomes_a_folder_of_objects_and_goes_on_where_it_was
         table(prompts, [{"prompt": "a red mug", "name": "Mug/1", **QUICK}, {"prompt": "xylograph", **QUICK}])
         again = run("batch_generate.py", prompts, "--out", out, "--home", home)
     finally:
-        addon.module("launcher").end(home)
+        addon.module("connection.launcher").end(home)
     assert again.returncode == 1, again.stdout + again.stderr
     refused = run("batch_generate.py", tmp_path / "nothing.csv", "--out", tmp_path / "other", "--home", home)
     assert refused.returncode == 2 and "nothing.csv cannot be read" in refused.stderr
@@ -119,7 +119,7 @@ def test_a_scene_is_copied_and_its_views_are_not_rendered_twice(tmp_path: Path) 
         assert done.returncode == 0, done.stdout + done.stderr
         again = run("capture_and_train.py", *options, "--objects", "Nobody", scene=tmp_path / "scene.blend")
     finally:
-        addon.module("launcher").end(home)
+        addon.module("connection.launcher").end(home)
     assert "are there already" in again.stdout and again.returncode == 0, again.stdout + again.stderr
     assert json.loads((out / "facts.json").read_text("utf-8"))
     bpy.ops.wm.open_mainfile(filepath=str(out / "copy.blend"))

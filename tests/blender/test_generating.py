@@ -17,10 +17,10 @@ from . import addon, results, scenes
 
 api = addon.module("api")
 errors = addon.module("bridge").errors
-importing = addon.module("importing")
-ply = addon.module("ply")
+importing = addon.module("results.importing")
+ply = addon.module("results.ply")
 protocol = addon.module("bridge").protocol
-pump = addon.module("pump")
+pump = addon.module("connection.pump")
 
 CURSOR = np.array((3.0, -2.0, 1.5))
 
@@ -117,7 +117,7 @@ def test_points_are_seen_in_a_rendering(tmp_path: Path) -> None:
     """As balls in their colours, by a modifier; without it there is nothing to see."""
     folder = results.generated(tmp_path / "r", [(1.0, 1.0, 1.0)])
     cloud = ply.Cloud(np.zeros((1, 3), np.float32), np.array([[200, 30, 30]], np.uint8))
-    meshes = addon.module("meshes")
+    meshes = addon.module("results.meshes")
     bpy.data.objects.remove(importing.import_result(folder).object)
     item = bpy.data.objects.new("points", meshes.build_cloud(cloud, "points"))
     bpy.context.scene.collection.objects.link(item)

@@ -18,10 +18,10 @@ from mathutils import Vector
 
 from . import addon, results, scenes
 
-camera_model = addon.module("camera_model")
+camera_model = addon.module("capturing.camera_model")
 errors = addon.module("bridge").errors
-glb = addon.module("glb")
-importing = addon.module("importing")
+glb = addon.module("results.glb")
+importing = addon.module("results.importing")
 
 
 def textured_square() -> bytes:

@@ -15,7 +15,7 @@ from . import addon
 
 live_view = addon.module("live_view")
 protocol = addon.module("bridge").protocol
-pump = addon.module("pump")
+pump = addon.module("connection.pump")
 
 PACKED = np.array([((0.1, 0.2, 0.3), (255, 128, 0, 0))], live_view.POINT)
 

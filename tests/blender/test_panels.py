@@ -18,11 +18,11 @@ from . import addon
 from .layouts import Layout
 
 bridge = addon.module("bridge")
-capture_settings = addon.module("capture_settings")
+capture_settings = addon.module("capturing.capture_settings")
 job_list = addon.module("job_list")
 jobs = addon.module("panels.jobs")
 panels = addon.module("panels")
-pump = addon.module("pump")
+pump = addon.module("connection.pump")
 thumbnails = addon.module("thumbnails")
 protocol = bridge.protocol
 
@@ -177,7 +177,9 @@ def test_a_job_has_a_picture_once_there_is_one(session: Any, tmp_path: Path) -> 
     tell(session, job(session, state="running", folder=str(folder)))
     assert len(thumbnails._pictures) == 0
     for size in (16, 24):
-        addon.module("picture_files").write_png(folder / "preview.png", np.full((size, size, 3), 200, np.uint8))
+        addon.module("capturing.picture_files").write_png(
+            folder / "preview.png", np.full((size, size, 3), 200, np.uint8)
+        )
         session.client._take(protocol.Preview("job", "image/png", b""))
         pump.pump()
         assert tuple(thumbnails._pictures["job"].image_size) == (size, size)

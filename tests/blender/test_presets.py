@@ -13,7 +13,7 @@ import pytest
 from . import addon
 
 bridge = addon.module("bridge")
-capture_settings = addon.module("capture_settings")
+capture_settings = addon.module("capturing.capture_settings")
 presets = addon.module("presets")
 properties = addon.module("properties")
 

@@ -18,14 +18,14 @@ from . import addon, results, scenes
 
 api = addon.module("api")
 errors = addon.module("bridge").errors
-importing = addon.module("importing")
-meshes = addon.module("meshes")
+importing = addon.module("results.importing")
+meshes = addon.module("results.meshes")
 operators = addon.module("operators.results")
-origin = addon.module("origin")
+origin = addon.module("results.origin")
 panel = addon.module("panels.results")
-ply = addon.module("ply")
+ply = addon.module("results.ply")
 protocol = addon.module("bridge").protocol
-pump = addon.module("pump")
+pump = addon.module("connection.pump")
 settings = addon.module("bridge").settings
 
 FOUND = {"vertices": 8, "faces": 12, "level": 10.0, "colour": "vertex"}

@@ -22,10 +22,10 @@ from . import addon
 bridge = addon.module("bridge")
 environment = addon.module("operators.environment")
 installation = addon.module("environment.installation")
-launcher = addon.module("launcher")
+launcher = addon.module("connection.launcher")
 preferences = addon.module("preferences")
-pump = addon.module("pump")
-remote = addon.module("remote")
+pump = addon.module("connection.pump")
+remote = addon.module("connection.remote")
 upkeep = addon.module("upkeep")
 
 

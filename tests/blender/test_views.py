@@ -17,14 +17,14 @@ from numpy.typing import NDArray
 
 from . import addon, results, scenes
 
-camera_model = addon.module("camera_model")
-compositing = addon.module("compositing")
+camera_model = addon.module("capturing.camera_model")
+compositing = addon.module("viewing.compositing")
 errors = addon.module("bridge").errors
 exr = addon.module("backend.data.exr")
-importing = addon.module("importing")
-turntable = addon.module("turntable")
-view_settings = addon.module("view_settings")
-views = addon.module("views")
+importing = addon.module("results.importing")
+turntable = addon.module("viewing.turntable")
+view_settings = addon.module("viewing.view_settings")
+views = addon.module("viewing.views")
 
 RGB = (0.8, 0.25, 0.1)
 CENTER, RADIUS = np.array((0.2, -0.1, 0.3)), 0.7  # of the ball, in the box

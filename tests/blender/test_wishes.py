@@ -13,8 +13,8 @@ import pytest
 from . import addon, results
 
 protocol = addon.module("bridge").protocol
-pump = addon.module("pump")
-wishes = addon.module("wishes")
+pump = addon.module("connection.pump")
+wishes = addon.module("connection.wishes")
 
 PLACE = (1.0, 2.0, 3.0)
 

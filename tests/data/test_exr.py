@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from backend.data import exr
-from blender_gen3d.picture_files import read_exr
+from blender_gen3d.capturing.picture_files import read_exr
 
 
 def smooth(height: int, width: int) -> dict[str, exr.Channel]:

@@ -18,9 +18,9 @@ from threading import Event
 import pytest
 
 from backend import file_lock
-from blender_gen3d import launcher
 from blender_gen3d.bridge import errors
 from blender_gen3d.child import Stopped, answer
+from blender_gen3d.connection import launcher
 from blender_gen3d.environment import installation, places
 from blender_gen3d.task import Step
 

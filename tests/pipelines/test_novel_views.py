@@ -17,7 +17,7 @@ from backend.errors import Gen3DError
 from backend.geometry.export import linear_to_srgb
 from backend.pipelines import camera_path, nerf, novel_views, radiance
 from backend.settings import RenderSettings
-from blender_gen3d.picture_files import read_exr
+from blender_gen3d.capturing.picture_files import read_exr
 from tests.data.scene import cameras, distance_to_surface, placed, similarity
 
 from .runs import Run, finish, on_white, read

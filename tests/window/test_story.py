@@ -27,7 +27,7 @@ BLENDERS = [blender for blender in build.find_blenders() if not missing_tools(bl
 PACKAGE = "bl_ext.user_default.gen3d"
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 
-SESSION = f"from {PACKAGE} import pump, upkeep\nsession = pump.session()\n"
+SESSION = f"from {PACKAGE} import upkeep\nfrom {PACKAGE}.connection import pump\nsession = pump.session()\n"
 ROWS = SESSION + "rows = session.jobs() if session else []\n"
 RUNNING = ROWS + "answer = [r.state for r in rows if r.params.get('prompt') == {!r}] == ['running']"
 
@@ -279,5 +279,6 @@ def look_at_everything(window: Window, zoom: float = 1.0) -> None:
 
 
 def end_backend(home: Path) -> None:
-    script = f"from pathlib import Path; from blender_gen3d import launcher; launcher.end(Path({str(home)!r}))"
-    subprocess.run([sys.executable, "-c", script], cwd=ROOT)
+    end = "import sys; from pathlib import Path; from blender_gen3d.connection import launcher; "
+    end += "launcher.end(Path(sys.argv[1]))"
+    subprocess.run([sys.executable, "-c", end, str(home)], cwd=ROOT)

@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 from websockets.sync.server import serve as serve_sync
 
-from blender_gen3d import wire
 from blender_gen3d.bridge import errors, home, protocol, runtime
-from blender_gen3d.client import ENDED, Client, Fetched, Link
+from blender_gen3d.connection import wire
+from blender_gen3d.connection.client import ENDED, Client, Fetched, Link
 
 from .conftest import Backend
 

@@ -17,10 +17,10 @@ from pathlib import Path
 
 import pytest
 
-from blender_gen3d import launcher
 from blender_gen3d.bridge import errors, runtime
 from blender_gen3d.bridge import home as places
-from blender_gen3d.client import Client
+from blender_gen3d.connection import launcher
+from blender_gen3d.connection.client import Client
 
 from .conftest import ROOT, Backend
 
@@ -71,7 +71,7 @@ def test_several_at_once_start_one(place: Path) -> None:
 
 def test_two_processes_at_once_start_one_that_outlives_them(place: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; from blender_gen3d import launcher\n"
+        "import sys; from pathlib import Path; from blender_gen3d.connection import launcher\n"
         "launcher.BACKEND_ROOT = Path(sys.argv[2])\n"
         "print(launcher.ensure(Path(sys.argv[1])).pid)"
     )

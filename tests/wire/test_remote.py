@@ -15,9 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from blender_gen3d import launcher, remote
 from blender_gen3d.bridge import errors, protocol
-from blender_gen3d.client import Client
+from blender_gen3d.connection import launcher, remote
+from blender_gen3d.connection.client import Client
 
 from .conftest import ROOT, Backend
 

@@ -15,8 +15,8 @@ from typing import Any
 
 import bpy
 
+from ..bridge import errors, protocol, runtime
 from . import launcher
-from .bridge import errors, protocol, runtime
 from .client import Client, Link, News
 from .remote import Copies, address
 from .seat import Seat

@@ -17,7 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .bridge import errors, protocol, runtime
+from ..bridge import errors, protocol, runtime
 
 if TYPE_CHECKING:
     from .client import Client

@@ -7,7 +7,7 @@ import hashlib
 import os
 from pathlib import Path
 
-from .bridge import errors
+from ..bridge import errors
 
 
 def keep(home: Path, data: bytes, suffix: str) -> Path:

@@ -23,7 +23,7 @@ from typing import Any
 from websockets.exceptions import InvalidStatus, WebSocketException
 from websockets.sync.client import ClientConnection
 
-from .bridge import errors, protocol, runtime
+from ..bridge import errors, protocol, runtime
 from .wire import Outbox, dial, write
 
 BACKOFF = (0.1, 5.0)  # seconds until the first and, doubled each time, the last new attempt

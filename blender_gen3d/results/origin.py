@@ -11,7 +11,7 @@ from typing import Any
 import bpy
 import numpy as np
 
-from .bridge import errors
+from ..bridge import errors
 
 JOB, RESULT, FACTS = "gen3d_job", "gen3d_result", "gen3d"
 AWAITS = "gen3d_awaits"

@@ -19,8 +19,9 @@ import numpy as np
 from mathutils import Matrix
 from numpy.typing import NDArray
 
-from . import layout, origin
-from .bridge import errors
+from ..bridge import errors
+from ..capturing import layout
+from . import origin
 from .glb import GlbMesh, read_glb
 from .meshes import COLORS, build_cloud, build_mesh, show_points
 from .ply import Cloud, read_cloud

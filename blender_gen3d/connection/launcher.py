@@ -20,10 +20,10 @@ from pathlib import Path
 
 from websockets.exceptions import WebSocketException
 
+from ..bridge import BACKEND_ROOT, errors, runtime
+from ..bridge import home as places
+from ..child import surroundings
 from . import remote
-from .bridge import BACKEND_ROOT, errors, runtime
-from .bridge import home as places
-from .child import surroundings
 from .wire import dial
 
 LOG_LIMIT = 4 * 2**20  # bytes after which the log is set aside

@@ -11,8 +11,8 @@ import numpy as np
 from mathutils import Matrix
 from numpy.typing import NDArray
 
+from ..bridge import errors
 from . import camera_model
-from .bridge import errors
 from .camera_model import Intrinsics
 from .capture_settings import CaptureSettings, lowest
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from .bridge import errors
+from ..bridge import errors
 
 _VERTEX = np.dtype([("place", "<f4", 3), ("color", "u1", 3)])
 _PROPERTIES = [f"property float {axis}" for axis in "xyz"] + [

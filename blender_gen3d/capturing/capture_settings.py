@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .bridge import errors, settings
+from ..bridge import errors, settings
 
 option = settings.option
 SPHERE_SIZE = 400  # pixels each way, unless told: what small objects need, and minutes instead of hours

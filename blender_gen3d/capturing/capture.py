@@ -22,8 +22,8 @@ import bpy
 import numpy as np
 from numpy.typing import NDArray
 
+from ..bridge import errors
 from . import camera_model, capture_passes, dialects, rendering, staging
-from .bridge import errors
 from .capture_settings import CaptureSettings
 from .scene_objects import bounding_sphere, with_children
 from .shots import default_cameras, place, shots_of

@@ -8,8 +8,8 @@ from contextlib import contextmanager
 
 import bpy
 
+from ..bridge import errors
 from . import capture_passes
-from .bridge import errors
 from .capture_settings import SPHERE_SIZE, CaptureSettings
 from .scene_objects import hide_others
 from .scene_state import SceneState

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from .bridge import settings
+from ..bridge import settings
 
 option = settings.option
 

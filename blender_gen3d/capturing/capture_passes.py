@@ -10,7 +10,7 @@ import bpy
 import numpy as np
 from numpy.typing import NDArray
 
-from .bridge import errors
+from ..bridge import errors
 from .picture_files import read_exr, write_png
 from .scene_state import SceneState
 

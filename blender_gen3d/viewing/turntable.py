@@ -10,9 +10,9 @@ import numpy as np
 from mathutils import Matrix
 from numpy.typing import NDArray
 
-from .camera_model import fit_distance, look_at
-from .shots import lens_of
-from .staging import output_size
+from ..capturing.camera_model import fit_distance, look_at
+from ..capturing.shots import lens_of
+from ..capturing.staging import output_size
 from .view_settings import TurntableSettings
 
 NAME = "Gen3D Turntable"

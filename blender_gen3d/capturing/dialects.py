@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .bridge import errors
+from ..bridge import errors
 from .camera_model import Intrinsics
 
 SPLITS = ("train", "val", "test")

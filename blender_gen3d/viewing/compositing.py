@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .bridge import errors
-from .picture_files import read_exr
+from ..bridge import errors
+from ..capturing.picture_files import read_exr
 
 NOTHING = 1e10  # depth where there is no surface, as Blender has it
 ALIKE = 1e-4  # squared distance of colours below which they tell little

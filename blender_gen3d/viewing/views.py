@@ -21,13 +21,16 @@ import bpy
 import numpy as np
 from numpy.typing import NDArray
 
-from . import compositing, handover, importing, origin, rendering, staging
-from .bridge import errors
-from .camera_model import Intrinsics, without_scale
+from ..bridge import errors
+from ..capturing import rendering, staging
+from ..capturing.camera_model import Intrinsics, without_scale
+from ..capturing.scene_objects import hide_from_camera
+from ..capturing.scene_state import SceneState
+from ..capturing.shots import check_camera, lens_of
+from ..connection import handover
+from ..results import importing, origin
+from . import compositing
 from .compositing import Layer
-from .scene_objects import hide_from_camera
-from .scene_state import SceneState
-from .shots import check_camera, lens_of
 from .view_settings import ViewSettings
 
 PICTURE = "Gen3D Views"

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from websockets.exceptions import WebSocketException
 from websockets.sync.client import ClientConnection, connect
 
-from .bridge import errors, protocol, runtime
+from ..bridge import errors, protocol, runtime
 
 PING = 1.0  # seconds without anything to send
 SILENCE = 10.0  # seconds without an answer to a ping: the backend hangs, or its machine is gone

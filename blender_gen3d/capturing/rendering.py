@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import bpy
 
-from .bridge import errors
+from ..bridge import errors
 
 
 def render(responsive: bool) -> Iterator[None]:

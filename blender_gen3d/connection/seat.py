@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from .bridge import errors, file_lock
+from ..bridge import errors, file_lock
 
 SEATS = 100
 
