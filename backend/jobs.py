@@ -29,6 +29,7 @@ from .errors import Gen3DError
 
 QUEUE_LIMIT = 1000
 CRASH_LIMIT = 3
+UNREAD = 3600  # seconds: a file that no job reads may be of one that is about to be asked for
 ENDED = ("done", "failed", "cancelled", "interrupted")
 STATES = ("queued", "running", *ENDED)  # and "removed", of which only the row is left, to tell clients
 RESUMABLE = ("failed", "cancelled", "interrupted")
@@ -177,7 +178,17 @@ class JobStore:
             (folder / "job.json").unlink(missing_ok=True)  # first: nothing is rebuilt from what is half deleted
             self._change(job_id, removed=1)
         shutil.rmtree(folder, ignore_errors=True)
+        self._delete_unread_inputs()
         return self.get(job_id)
+
+    def _delete_unread_inputs(self) -> None:
+        """Files that Blender left here for jobs which are gone."""
+        with self._errors():
+            told = [row[0] for row in self._db.execute("SELECT params FROM jobs WHERE NOT removed")]
+        for path in (self.home / "inputs").glob("*"):
+            with suppress(OSError):
+                if path.stat().st_mtime < time.time() - UNREAD and not any(path.name in params for params in told):
+                    path.unlink()
 
     def _delete_folders_of_removed(self) -> None:
         """Of jobs whose removal was interrupted."""

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import bpy
@@ -38,7 +39,7 @@ def show(row: protocol.JobRow | None) -> None:
     """Lets ``icon`` know the newest picture of a job."""
     if row is None or not row.folder:
         return
-    path = Path(row.folder) / PICTURE
+    path = received if (received := _received(row.id)).is_file() else Path(row.folder) / PICTURE
     if row.id in _pictures:
         _pictures[row.id].reload()
     elif path.is_file():
@@ -47,10 +48,19 @@ def show(row: protocol.JobRow | None) -> None:
 
 def forget(job: str) -> None:
     _pictures.pop(job, None)
+    _received(job).unlink(missing_ok=True)
 
 
 def take(current: pump.Session, news: Sequence[News]) -> None:
     """New pictures of running jobs."""
     for piece in news:
         if isinstance(piece, protocol.Preview) and piece.job in current.rows:
+            if current.copies is not None:
+                with suppress(OSError):  # no room: then there is no picture
+                    _received(piece.job).write_bytes(piece.data)
             show(current.rows[piece.job])
+
+
+def _received(job: str) -> Path:
+    """Where the picture of a job on another computer is kept while this Blender runs."""
+    return Path(bpy.app.tempdir, f"gen3d-{job}.png")

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sqlite3
 from pathlib import Path
@@ -70,6 +71,20 @@ def test_a_removed_job_leaves_only_its_row_for_those_who_knew_it(store: JobStore
         with pytest.raises(Gen3DError, match="no job"):
             call(job.id)
     assert [row.id for row in (store.claim(), store.claim()) if row] == [other.id]
+
+
+def test_with_the_last_job_that_reads_a_file_the_file_goes(store: JobStore) -> None:
+    inputs = store.home / "inputs"
+    inputs.mkdir()
+    first, second = (submit(store, str(n), mesh=str(inputs / f"{n}.ply")) for n in (1, 2))
+    for name in ("1.ply", "2.ply", "nobody.ply", "new.ply"):
+        (inputs / name).write_bytes(b"ply")
+        if name != "new.ply":
+            os.utime(inputs / name, (0, 0))
+    store.request_cancel(first.id)
+    store.remove(first.id)
+    assert sorted(path.name for path in inputs.iterdir()) == ["2.ply", "new.ply"]
+    assert store.get(second.id).state == "queued"
 
 
 def test_a_removal_that_was_interrupted_is_finished_later(store: JobStore, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,13 +13,16 @@ from ..bridge import errors
 def keep(home: Path, data: bytes, suffix: str) -> Path:
     """The file in the home folder that holds ``data``, named by its content: what is the same is kept once.
 
-    It stays, so that the job can be resumed and done again. Raises Gen3DError where it cannot be written.
+    It stays as long as there is a job that reads it, which can be resumed and done again. Raises Gen3DError where it
+    cannot be written.
     """
     path = home / "inputs" / f"{hashlib.sha256(data).hexdigest()[:24]}{suffix}"
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if not path.exists():
+        if path.exists():
+            path.touch()  # what is new is not cleaned up
+        else:
             part.write_bytes(data)
             part.replace(path)
     except OSError as fault:

@@ -23,7 +23,9 @@ job_list = addon.module("job_list")
 jobs = addon.module("panels.jobs")
 panels = addon.module("panels")
 pump = addon.module("connection.pump")
+remote = addon.module("connection.remote")
 thumbnails = addon.module("thumbnails")
+write_png = addon.module("capturing.picture_files").write_png
 protocol = bridge.protocol
 
 
@@ -170,22 +172,26 @@ def test_a_refusal_is_shown_until_it_is_dismissed(session: Any) -> None:
     assert "The prompt is empty." not in draw("GEN3D_PT_jobs").lines
 
 
-def test_a_job_has_a_picture_once_there_is_one(session: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_a_job_has_a_picture_once_there_is_one(session: Any, tmp_path: Path, elsewhere: bool) -> None:
     """Icons have numbers in a window only; what stands behind them is there without one."""
-    folder = tmp_path / "job"
-    folder.mkdir()
-    tell(session, job(session, state="running", folder=str(folder)))
+    name = f"elsewhere {elsewhere}"  # Blender keeps pictures by their names
+    folder, picture = tmp_path / "job", tmp_path / "picture.png"
+    if elsewhere:
+        session.copies = remote.Copies(session.client, tmp_path)
+    else:
+        folder.mkdir()
+        picture = folder / "preview.png"
+    tell(session, job(session, name, state="running", folder=str(folder)))
     assert len(thumbnails._pictures) == 0
     for size in (16, 24):
-        addon.module("capturing.picture_files").write_png(
-            folder / "preview.png", np.full((size, size, 3), 200, np.uint8)
-        )
-        session.client._take(protocol.Preview("job", "image/png", b""))
+        write_png(picture, np.full((size, size, 3), 200, np.uint8))
+        session.client._take(protocol.Preview(name, "image/png", picture.read_bytes()))
         pump.pump()
-        assert tuple(thumbnails._pictures["job"].image_size) == (size, size)
+        assert tuple(thumbnails._pictures[name].image_size) == (size, size)
         time.sleep(1.1)  # Blender tells pictures of one name apart by the second in which they were written
-    tell(session, job(session, state="removed", seq=2))
-    assert len(thumbnails._pictures) == 0
+    tell(session, job(session, name, state="removed", seq=2))
+    assert len(thumbnails._pictures) == 0 and not list(Path(bpy.app.tempdir).glob("gen3d-*.png"))
 
 
 def test_what_cannot_be_done_is_grey_and_says_why(session: Any) -> None:
