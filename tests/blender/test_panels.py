@@ -175,7 +175,7 @@ def test_a_refusal_is_shown_until_it_is_dismissed(session: Any) -> None:
 @pytest.mark.parametrize("elsewhere", [False, True])
 def test_a_job_has_a_picture_once_there_is_one(session: Any, tmp_path: Path, elsewhere: bool) -> None:
     """Icons have numbers in a window only; what stands behind them is there without one."""
-    name = f"elsewhere {elsewhere}"  # Blender keeps pictures by their names
+    name = "far" if elsewhere else "near"  # Blender keeps pictures by their names
     folder, picture = tmp_path / "job", tmp_path / "picture.png"
     if elsewhere:
         session.copies = remote.Copies(session.client, tmp_path)
