@@ -19,7 +19,8 @@ from ..fields.lazy_adam import LazyAdam
 from ..rendering.contraction import contract
 from ..rendering.marching import Path, Samples, march
 from ..rendering.occupancy import OccupancyGrid
-from ..rendering.volume import OPAQUE, Composited, composite, visible
+from ..rendering.segments import in_segments
+from ..rendering.volume import Composited, composite, visible
 from . import optimiser_state
 
 STEPS = 20_000
@@ -28,7 +29,6 @@ HUBER = 0.1
 UPDATE_EVERY, UPDATE_SAMPLES, UPDATE_SHARE, FIRST_UPDATE = 16, 2**14, 1 / 8, 32
 PRUNE_FROM = 100
 AIR = -3.0  # logarithm of the density before training where no silhouette says what is empty
-SEGMENT = 32
 LOOK = 0.25  # what it costs to see that a sample is not needed, in samples that are
 SAMPLES_AT_START, RAYS_MOST = 32, 2**16  # samples of a ray, and rays
 
@@ -108,18 +108,9 @@ class FastNerf(nn.Module):
 
     @torch.no_grad()
     def render(self, origins: Tensor, directions: Tensor) -> Composited:
-        """What rays [R, 3] see. Samples are looked at ``SEGMENT`` at a time, while light still passes the ray."""
+        """What rays [R, 3] see."""
         samples = self.walk(origins, directions, torch.full((len(origins),), 0.5, device=origins.device))
-        rgb, depth = torch.zeros_like(origins), torch.zeros_like(origins[:, 0])
-        passing = torch.ones_like(depth)
-        place = torch.arange(len(samples), device=origins.device) - samples.offsets[samples.rays]
-        for start in range(0, int(samples.offsets.diff().amax()) if len(samples) else 0, SEGMENT):
-            due = (place >= start) & (place < start + SEGMENT) & (passing[samples.rays] > OPAQUE)
-            seen = self.shade(origins, directions, samples.kept(due))[0]
-            rgb += passing[:, None] * seen.rgb
-            depth += passing * seen.depth
-            passing *= 1 - seen.opacity
-        return Composited(rgb, 1 - passing, depth)
+        return in_segments(samples, lambda some: self.shade(origins, directions, some)[0], origins)
 
     def _encode(self, points: Tensor, known: Tensor | None = None) -> Tensor:
         return self.field.encode(contract(points) if self.shape.unbounded else points, known)

@@ -6,23 +6,25 @@ Noise, checkerboards and Fourier textures, blurred, are those of Jain et al., "D
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 import torch
 from torch import Tensor
+
+Maker = Callable[[int, int, torch.Generator], Tensor]
 
 BLUR = 10 / 224
 """Largest standard deviation of the blur, in widths of the picture."""
 
 
-def backgrounds(count: int, size: int, generator: torch.Generator) -> Tensor:
-    """sRGB [count, 3, size, size] on the generator's device: a quarter each plain, noise, checks and Fourier textures.
-
-    All but the plain ones are blurred, each by its own standard deviation up to BLUR.
-    """
-    device, quarter = generator.device, -(-count // 4)
-    textured = torch.cat([make(quarter, size, generator) for make in (noise, checks, fourier)])
-    sigma = torch.rand(len(textured), generator=generator, device=device) * BLUR * size
-    every = torch.cat([plain(quarter, size, generator), blurred(textured, sigma).clamp(0, 1)])
-    return every[torch.randperm(len(every), generator=generator, device=device)[:count]]
+def backgrounds(count: int, size: int, generator: torch.Generator, makers: Sequence[Maker] | None = None) -> Tensor:
+    """sRGB [count, 3, size, size] on the generator's device, of each maker as many, in random order, each blurred by
+    a standard deviation of its own up to BLUR. Without makers: plain ones, noise, checks and Fourier textures."""
+    makers, device = makers or (plain, noise, checks, fourier), generator.device
+    every = torch.cat([make(-(-count // len(makers)), size, generator) for make in makers])
+    chosen = every[torch.randperm(len(every), generator=generator, device=device)[:count]]
+    sigma = torch.rand(count, generator=generator, device=device) * BLUR * size
+    return blurred(chosen, sigma).clamp(0, 1)
 
 
 def plain(count: int, size: int, generator: torch.Generator) -> Tensor:
@@ -73,3 +75,7 @@ def _frequency(size: int, device: torch.device) -> Tensor:
     """Cycles per pixel of every coefficient of ``rfft2``."""
     down, across = torch.fft.fftfreq(size, device=device), torch.fft.rfftfreq(size, device=device)
     return torch.hypot(down[:, None].expand(-1, len(across)), across.expand(size, -1))
+
+
+TEXTURES: tuple[Maker, ...] = (noise, checks, fourier)
+"""A third each (Jain et al. 2022, App. C)."""

@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The field that words are made into: a network behind an occupancy grid, and a cube that follows what is in it.
+
+The cube has a side of 2, as in Jain et al., "Dream Fields", 2022 (App. C). It may move within a box of SPAN times its
+size; box coordinates, [-1, 1]^3, are those of rays, samples and the occupancy grid. Colours are sRGB.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..fields.hash_grid import levels
+from ..fields.solid_field import ResidualMlp, SolidGrid
+from ..rendering.marching import Path, Samples, march
+from ..rendering.occupancy import OccupancyGrid
+from ..rendering.segments import in_segments
+from ..rendering.volume import Composited, composite, visible
+
+SPAN = 1.5
+UNIT = 1 / SPAN
+"""Of the cube, in box coordinates."""
+DEVIATION = 1 / math.sqrt(12)
+"""Of a place that is anywhere in a step or a pixel, in its widths."""
+
+
+@dataclass(frozen=True)
+class DreamShape:
+    """What fixes a field; JSON-ready. network: "grid" or "mlp"; steps: samples along the cube's diagonal; air and blob:
+    what is added to the density before its softplus, everywhere and, falling to nothing at half of the cube's half
+    side, in the middle; density: what the softplus is multiplied by."""
+
+    network: str = "grid"
+    steps: int = 96
+    resolution: int = 72
+    air: float = -1.0
+    blob: float = 2.0
+    density: float = 4.0
+    finest: int = 96
+    levels: int = 4
+    log2_rows: int = 18
+
+    @property
+    def path(self) -> Path:
+        return Path(2 * math.sqrt(3) * UNIT / self.steps)
+
+
+class DreamField(nn.Module):
+    """origin: [3], the middle of the cube."""
+
+    origin: Tensor
+
+    def __init__(self, shape: DreamShape) -> None:
+        super().__init__()
+        self.shape = shape
+        if shape.network == "grid":
+            grid = levels(shape.levels, round(12 * SPAN), round(shape.finest * SPAN), shape.log2_rows)
+            self.network: SolidGrid | ResidualMlp = SolidGrid(grid)
+        else:
+            self.network = ResidualMlp()
+        self.occupancy = OccupancyGrid(torch.ones((shape.resolution,) * 3, dtype=torch.bool), shape.path.step, False)
+        self.register_buffer("origin", torch.zeros(3))
+
+    def look(self, points: Tensor, directions: Tensor, along: Tensor, across: Tensor) -> tuple[Tensor, Tensor]:
+        """Density [N] per unit of the box, nil outside of the cube, and colour [N, 3] of Gaussians."""
+        raw = self.network.raw(points, directions, along, across).float()
+        blob = self.shape.blob * (1 - points.norm(dim=1) / (0.5 * UNIT)) if self.shape.blob else 0.0
+        inside = (points - self.origin).abs().amax(1) <= UNIT
+        density = self.shape.density * SPAN * F.softplus(raw[:, 0] + self.shape.air + blob)
+        return density * inside, torch.sigmoid(raw[:, 1:])
+
+    def density(self, points: Tensor) -> Tensor:
+        """[N, 3] -> [N], per unit of the box."""
+        return self._points(points)[0]
+
+    def colour(self, points: Tensor, directions: Tensor) -> Tensor:
+        """[N, 3] -> [N, 3], the same from every direction."""
+        return self._points(points)[1]
+
+    def region(self) -> Tensor:
+        """bool [G, G, G]: cells that hold something, and those around them."""
+        return self.occupancy.near()
+
+    def walk(self, origins: Tensor, directions: Tensor, shifts: Tensor) -> Samples:
+        """Samples where something may be."""
+        return march(origins, directions, shifts, self.occupancy.occupied, self.shape.path)
+
+    def seen(self, origins: Tensor, directions: Tensor, samples: Samples, pixel: float = 0.0) -> tuple[Tensor, Tensor]:
+        """Density and colour at samples; ``pixel``: the width of a pixel at distance 1."""
+        points, across = samples.points(origins, directions), samples.t * pixel * DEVIATION
+        return self.look(points, directions[samples.rays], samples.dt * DEVIATION, across)
+
+    def lit(self, origins: Tensor, directions: Tensor, samples: Samples, pixel: float = 0.0) -> Samples:
+        """Those samples that are neither hidden nor clear: the others have no gradient, and are most."""
+        with torch.no_grad():
+            return samples.kept(visible(self.seen(origins, directions, samples, pixel)[0], samples))
+
+    @torch.no_grad()
+    def render(self, origins: Tensor, directions: Tensor, pixel: float = 0.0) -> Composited:
+        """What rays [R, 3] see."""
+        samples = self.walk(origins, directions, torch.full((len(origins),), 0.5, device=origins.device))
+        return in_segments(samples, lambda some: composite(*self.seen(origins, directions, some, pixel), some), origins)
+
+    @torch.no_grad()
+    def follow(self, points: Tensor, mass: Tensor, keep: float) -> None:
+        """Moves the cube towards the centre of ``mass`` [N] at ``points`` [N, 3], as a moving average that keeps this
+        share of where it was (§4.4), and no farther than it stays in the box."""
+        total = mass.sum()
+        if total > 0:
+            centre = (mass[:, None] * points).sum(0) / total
+            self.origin.lerp_(centre, 1 - keep).clamp_(UNIT - 1, 1 - UNIT)
+
+    def _points(self, points: Tensor) -> tuple[Tensor, Tensor]:
+        width = torch.full_like(points[:, 0], self.shape.path.step * DEVIATION)
+        return self.look(points, F.normalize(torch.ones_like(points), dim=1), width, width)

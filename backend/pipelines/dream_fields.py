@@ -1,0 +1,187 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Dream Fields (Jain et al., "Zero-Shot Text-Guided Object Generation with Dream Fields", 2022).
+
+A field is rendered from random sides, in front of random backgrounds, and changed until CLIP finds the pictures to be
+what the words say. Four techniques make an object of that, each a function here or named by one: poses are drawn all
+around (§4.1, ``viewpoints``), what lets too little light pass is held against the field (§4.2, ``sparsity``),
+backgrounds change so that nothing is gained by painting one (§4.2, ``pictures``), and the cube that bounds the object
+follows it (§4.4, ``DreamField.follow``).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..fields.lazy_adam import LazyAdam
+from ..fields.solid_field import SolidGrid
+from ..guidance.clip import Clip
+from ..rendering import backgrounds, viewpoints
+from ..rendering.viewpoints import DREAM_FIELDS, Viewpoints
+from ..rendering.volume import composite
+from . import optimiser_state
+from .dream_field import UNIT, DreamField, DreamShape
+
+CROP = 154 / 168
+"""Side of the crops that the guide sees, in sides of the render (App. C)."""
+UPDATE_EVERY, UPDATE_SAMPLES, UPDATE_SHARE, PRUNE_FROM = 8, 2**13, 1 / 4, 20
+
+
+@dataclass(frozen=True)
+class DreamFieldsPlan:
+    """How a field is made.
+
+    views: pictures a step, each in front of ``crops`` backgrounds. opacity: how much of the picture may be covered at
+    first and, ``annealed`` (a share of all iterations) later, at focal length 1 from distance 4; what is more costs
+    nothing less than ``sparse`` times its excess in light. kept: share of the cube's place that stays, a step; 1: it
+    never moves. The learning rate rises for ``warm_up`` iterations and falls, over the second half, to ``end`` of it.
+    """
+
+    iterations: int
+    views: int = 4
+    crops: int = 2
+    viewpoints: Viewpoints = DREAM_FIELDS
+    sparse: float = 0.5
+    opacity: tuple[float, float] = (0.5, 0.1)
+    annealed: float = 0.05
+    textures: bool = True
+    kept: float = 0.999
+    rate: float = 1e-4
+    warm_up: int = 1500
+    end: float = 1.0
+    epsilon: float = 1e-5
+
+
+PAPER = DreamFieldsPlan(10_000, views=8, crops=1)
+PAPER_SHAPE = DreamShape("mlp", steps=192, blob=0.0, air=-2.0)
+FAST = replace(
+    PAPER,
+    iterations=300,
+    views=4,
+    crops=2,
+    viewpoints=replace(DREAM_FIELDS, elevation=(0.0, 45.0)),
+    annealed=0.25,
+    kept=0.98,
+    rate=1e-2,
+    warm_up=20,
+    end=0.1,
+    epsilon=1e-15,
+)
+FAST_SHAPE = DreamShape()
+
+
+# ---------------------------------------------------------------------------------------------- the paper's techniques
+
+
+def target_transmittance(plan: DreamFieldsPlan, iteration: int, focal: float, distance: float) -> float:
+    """τ: the share of light that is to pass, lower while the object is being found (§4.2, App. C).
+
+    From the published 40 % to 88 % at focal length 1.2 and distance 4; what is seen larger may cover more.
+    """
+    share = min(iteration / max(plan.annealed * plan.iterations, 1), 1.0)
+    opacity = plan.opacity[0] + (plan.opacity[1] - plan.opacity[0]) * share
+    return 1 - min(opacity * focal * 4 / distance, 1.0)
+
+
+def sparsity(transmittance: Tensor, target: Tensor) -> Tensor:
+    """−min(τ, T): what transmittances [B], means of whole pictures, lose against their targets [B] (eq. 5)."""
+    return -torch.minimum(transmittance, target).mean()
+
+
+def pictures(light: Tensor, plan: DreamFieldsPlan, size: int, generator: torch.Generator) -> Tensor:
+    """What the guide is shown of premultiplied ``light`` [B, 4, S, S]: crops [B crops, 3, size, size], each in front of
+    a background of its own; in front of black without ``textures``."""
+    count, side = plan.crops * len(light), light.shape[-1]
+    seen = light.repeat(plan.crops, 1, 1, 1)
+    rgb = seen[:, :3]
+    if plan.textures:
+        rgb = rgb + backgrounds.backgrounds(count, side, generator, backgrounds.TEXTURES) * (1 - seen[:, 3:])
+    crop = round(CROP * side)
+    corners = torch.randint(0, side - crop + 1, (count, 2), generator=generator, device=generator.device).tolist()
+    cut = torch.stack([rgb[i, :, y : y + crop, x : x + crop] for i, (y, x) in enumerate(corners)])
+    if crop != size:
+        cut = torch.nn.functional.interpolate(cut, (size, size), mode="bilinear", antialias=True)
+    return cut
+
+
+# ------------------------------------------------------------------------------------------------------------ training
+
+
+class DreamFieldsTraining:
+    """Its optimisation."""
+
+    def __init__(self, field: DreamField, clip: Clip, words: str, plan: DreamFieldsPlan, seed: int) -> None:
+        device = field.origin.device
+        self.field, self.clip, self.plan, self.steps = field, clip, plan, 0
+        self.size = round(clip.size / CROP)
+        self.said = clip.encode_text([words])[0]
+        self.generator = torch.Generator(device).manual_seed(seed)
+        self.seed = seed
+        network = field.network
+        tables = [network.grid.table] if isinstance(network, SolidGrid) else []
+        rest = [weight for weight in network.parameters() if not any(weight is table for table in tables)]
+        betas = (0.9, 0.99) if tables else (0.9, 0.999)
+        self.optimisers: dict[str, torch.optim.Optimizer] = {
+            "network": torch.optim.Adam(rest, plan.rate, betas, plan.epsilon)
+        }
+        if tables:
+            self.optimisers["tables"] = LazyAdam(tables, plan.rate, betas)
+
+    def step(self) -> dict[str, float]:
+        """One iteration; its similarity and transmittance."""
+        plan, field, generator = self.plan, self.field, self.generator
+        rng = np.random.default_rng((self.seed, self.steps))
+        views = viewpoints.draw(plan.viewpoints, plan.views, rng)
+        origins, directions = viewpoints.rays(views, self.size, field.origin, UNIT)
+        pixel = 1 / (plan.viewpoints.focal[0] * self.size)
+        shifts = torch.rand(len(origins), generator=generator, device=origins.device)
+        samples = field.walk(origins, directions, shifts)
+        if self.steps >= PRUNE_FROM:
+            samples = field.lit(origins, directions, samples, pixel)
+        density, colour = field.seen(origins, directions, samples, pixel)
+        seen = composite(density, colour, samples)
+
+        light = torch.cat([seen.rgb, seen.opacity[:, None]], 1).view(len(views), self.size, self.size, 4)
+        shown = pictures(light.permute(0, 3, 1, 2), plan, self.clip.size, generator)
+        similarity = (self.clip.encode_image(shown) @ self.said).mean()
+        passing = 1 - light[..., 3].mean((1, 2))
+        distances = [float(np.linalg.norm(view.pose[:3, 3])) for view in views]
+        targets = [
+            target_transmittance(plan, self.steps, view.focal, away)
+            for view, away in zip(views, distances, strict=True)
+        ]
+        loss = -similarity + plan.sparse * sparsity(passing, passing.new_tensor(targets))
+        self._descend(loss)
+
+        if plan.kept < 1:
+            field.follow(samples.points(origins, directions), density.detach() * samples.dt, plan.kept)
+        if self.steps % UPDATE_EVERY == 0 and self.steps >= PRUNE_FROM:
+            with torch.no_grad():
+                field.occupancy.update(field.density, UPDATE_SAMPLES, UPDATE_SHARE, generator)
+        return {"loss": float(loss.detach()), "similarity": float(similarity.detach()), "transmittance": float(passing.detach().mean())}
+
+    def _descend(self, loss: Tensor) -> None:
+        plan, share = self.plan, self.steps / self.plan.iterations
+        rate = plan.rate * min((self.steps + 1) / plan.warm_up, 1.0) * plan.end ** max(0.0, 2 * share - 1)
+        self.optimisers["network"].zero_grad()  # tables zero their own
+        loss.backward()  # type: ignore[no-untyped-call]
+        for optimiser in self.optimisers.values():
+            optimiser.param_groups[0]["lr"] = rate
+            optimiser.step()
+        self.steps += 1
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """All that the next step depends on, besides the field: tensors and JSON-ready facts."""
+        tensors = {"optical": self.field.occupancy.optical, "generator": self.generator.get_state()}
+        return tensors | optimiser_state.pack(self.optimisers), {"steps": self.steps}
+
+    def restore(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
+        """The inverse of ``state``. Raises KeyError or RuntimeError where they are of another training."""
+        self.field.occupancy.optical.copy_(tensors["optical"])
+        self.generator.set_state(tensors["generator"])
+        self.steps = int(facts["steps"])
+        optimiser_state.unpack(self.optimisers, tensors)

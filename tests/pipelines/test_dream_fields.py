@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Each technique of the paper against its definition, and the whole on a small guide."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from backend.guidance.clip import Clip
+from backend.pipelines.dream_field import SPAN, UNIT, DreamField, DreamShape
+from backend.pipelines.dream_fields import (
+    CROP,
+    FAST,
+    PAPER,
+    PAPER_SHAPE,
+    DreamFieldsTraining,
+    pictures,
+    sparsity,
+    target_transmittance,
+)
+from backend.rendering.viewpoints import Viewpoints
+from backend.rendering.volume import composite_reference
+from tests.guidance import tiny
+
+SMALL = DreamShape(steps=24, resolution=16, levels=2, finest=16, log2_rows=12)
+
+
+def test_the_target_is_annealed_from_40_to_88_percent_and_scaled() -> None:
+    assert target_transmittance(PAPER, 0, 1.2, 4) == pytest.approx(0.40)
+    assert target_transmittance(PAPER, 250, 1.2, 4) == pytest.approx(0.64)
+    assert target_transmittance(PAPER, 500, 1.2, 4) == target_transmittance(PAPER, 10_000, 1.2, 4)
+    assert target_transmittance(PAPER, 500, 1.2, 4) == pytest.approx(0.88)
+    assert target_transmittance(PAPER, 500, 2.4, 4) == target_transmittance(PAPER, 500, 1.2, 2) == pytest.approx(0.76)
+    assert target_transmittance(PAPER, 0, 9.0, 1) == 0
+
+
+def test_light_beyond_the_target_gains_nothing() -> None:
+    passing = torch.tensor([0.2, 0.9], requires_grad=True)
+    loss = sparsity(passing, torch.tensor([0.88, 0.88]))
+    assert float(loss.detach()) == pytest.approx(-(0.2 + 0.88) / 2)
+    loss.backward()  # type: ignore[no-untyped-call]
+    assert passing.grad is not None and passing.grad.tolist() == [-0.5, 0.0]
+
+
+def test_pictures_are_crops_in_front_of_backgrounds_of_their_own() -> None:
+    light = torch.zeros(2, 4, 70, 70)
+    light[:, 0, 20:50, 20:50] = light[:, 3, 20:50, 20:50] = 1
+    shown = pictures(light, replace(PAPER, crops=3), 64, torch.Generator().manual_seed(0))
+    assert shown.shape == (6, 3, 64, 64) and shown.min() >= 0 and shown.max() <= 1
+    assert torch.allclose(shown[:, :, 30, 30], torch.tensor([1.0, 0.0, 0.0]).expand(6, 3))
+    corners = shown[:, :, 0, 0]
+    assert torch.cdist(corners, corners).fill_diagonal_(1).min() > 1e-3, "every one has another background"
+    plain = pictures(light, replace(PAPER, textures=False), 64, torch.Generator().manual_seed(0))
+    assert float(plain.sum()) == pytest.approx(2 * 900) and round(CROP * 70) == 64
+
+
+@pytest.mark.parametrize("shape", [SMALL, replace(PAPER_SHAPE, steps=24, resolution=16)])
+def test_a_field_is_bounded_by_its_cube_and_looks_alike_from_every_side(shape: DreamShape) -> None:
+    torch.manual_seed(0)
+    field = DreamField(shape).eval()
+    field.origin.copy_(torch.tensor([0.2, -0.1, 0.0]))
+    points = torch.rand(4000, 3) * 2 - 1
+    density = field.density(points).detach()
+    inside = (points - field.origin).abs().amax(1) <= UNIT
+    assert (density[~inside] == 0).all() and (density[inside] > 0).all() and 0.2 < float(inside.float().mean()) < 0.4
+    one, other = (field.colour(points, direction.expand(4000, 3)).detach() for direction in torch.eye(3)[:2])
+    assert torch.equal(one, other) and float(one.min()) >= 0 and float(one.max()) <= 1
+    origins = torch.tensor([[0.0, -3.0, 0.1], [0.3, -3.0, 0.2]])
+    ahead = torch.tensor([[0.0, 1.0, 0.0]]).expand(2, 3).contiguous()
+    samples = field.walk(origins, ahead, torch.full((2,), 0.5))
+    expected = composite_reference(*field.seen(origins, ahead, samples), samples)
+    seen = field.render(origins, ahead)
+    assert torch.allclose(seen.rgb, expected.rgb, atol=2e-3) and torch.allclose(
+        seen.opacity, expected.opacity, atol=2e-3
+    )
+
+
+def test_the_cube_follows_the_centre_of_mass_and_stays_in_the_box() -> None:
+    field = DreamField(SMALL)
+    points, mass = torch.tensor([[0.3, 0.0, 0.0], [0.0, 0.3, 0.0], [9.0, 9.0, 9.0]]), torch.tensor([1.0, 1.0, 0.0])
+    field.follow(points, mass, 0.9)
+    assert torch.allclose(field.origin, torch.tensor([0.015, 0.015, 0.0]))
+    for _ in range(400):
+        field.follow(torch.tensor([[1.0, 0.0, 0.0]]), torch.ones(1), 0.9)
+    assert torch.allclose(field.origin, torch.tensor([1 - 1 / SPAN, 0.0, 0.0]), atol=1e-3)
+    field.follow(points, torch.zeros(3), 0.9)
+    assert torch.isfinite(field.origin).all()
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Clip:
+    return Clip(tiny.write_clip(tmp_path_factory.mktemp("clip")))
+
+
+@pytest.mark.parametrize("shape", [SMALL, replace(PAPER_SHAPE, steps=24, resolution=16)])
+def test_a_training_comes_nearer_to_the_words_and_goes_on_where_it_was(clip: Clip, shape: DreamShape) -> None:
+    rate = 1e-2 if shape.network == "grid" else 1e-3
+    steady = Viewpoints(azimuth=(0, 0))  # so that what it shows is not chance
+    plan = replace(FAST, iterations=40, views=1, crops=1, rate=rate, viewpoints=steady, textures=False)
+
+    def begin() -> DreamFieldsTraining:
+        torch.manual_seed(0)
+        return DreamFieldsTraining(DreamField(shape), clip, "a red chair", plan, seed=0)
+
+    training = begin()
+    told = [training.step() for _ in range(24)]
+    assert sum(t["similarity"] for t in told[-4:]) > sum(t["similarity"] for t in told[:4])
+    tensors, facts = training.state()
+    held = {name: value.detach().clone() for name, value in tensors.items()}
+    weights = {name: value.clone() for name, value in training.field.state_dict().items()}
+    expected = [training.step() for _ in range(3)]
+    again = begin()
+    again.step()
+    again.field.load_state_dict(weights)
+    again.restore(held, facts)
+    for told_again, first in zip([again.step() for _ in range(3)], expected, strict=True):
+        assert told_again == pytest.approx(first, rel=1e-4)
