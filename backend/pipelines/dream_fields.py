@@ -36,9 +36,10 @@ class DreamFieldsPlan:
     """How a field is made.
 
     views: pictures a step, each in front of ``crops`` backgrounds. opacity: how much of the picture may be covered at
-    first and, ``annealed`` (a share of all iterations) later, at focal length 1 from distance 4; what is more costs
-    nothing less than ``sparse`` times its excess in light. kept: share of the cube's place that stays, a step; 1: it
-    never moves. The learning rate rises for ``warm_up`` iterations and falls, over the second half, to ``end`` of it.
+    first and, ``annealed`` (a share of all iterations) later, at focal length 1 from distance 4; more than that costs
+    ``sparse`` times what it holds back. least: the share of that opacity below which a picture counts as empty, which
+    costs as much; the paper has none. kept: share of the cube's place that stays, a step; 1: it never moves. The
+    learning rate rises for ``warm_up`` iterations and falls, over the second half, to ``end`` of it.
     """
 
     iterations: int
@@ -46,6 +47,7 @@ class DreamFieldsPlan:
     crops: int = 2
     viewpoints: Viewpoints = DREAM_FIELDS
     sparse: float = 0.5
+    least: float = 0.0
     opacity: tuple[float, float] = (0.5, 0.1)
     annealed: float = 0.05
     textures: bool = True
@@ -64,6 +66,7 @@ FAST = replace(
     views=4,
     crops=2,
     viewpoints=replace(DREAM_FIELDS, elevation=(0.0, 45.0)),
+    least=0.5,
     annealed=0.25,
     kept=0.98,
     rate=1e-2,
@@ -90,6 +93,11 @@ def target_transmittance(plan: DreamFieldsPlan, iteration: int, focal: float, di
 def sparsity(transmittance: Tensor, target: Tensor) -> Tensor:
     """−min(τ, T): what transmittances [B], means of whole pictures, lose against their targets [B] (eq. 5)."""
     return -torch.minimum(transmittance, target).mean()
+
+
+def emptiness(transmittance: Tensor, most: Tensor) -> Tensor:
+    """By how much transmittances [B] are above the ``most`` [B] that a picture of something has."""
+    return torch.relu(transmittance - most).mean()
 
 
 def pictures(light: Tensor, plan: DreamFieldsPlan, size: int, generator: torch.Generator) -> Tensor:
@@ -154,7 +162,10 @@ class DreamFieldsTraining:
             target_transmittance(plan, self.steps, view.focal, away)
             for view, away in zip(views, distances, strict=True)
         ]
-        loss = -similarity + plan.sparse * sparsity(passing, passing.new_tensor(targets))
+        target = passing.new_tensor(targets)
+        loss = -similarity + plan.sparse * sparsity(passing, target)
+        if plan.least:
+            loss = loss + plan.sparse * emptiness(passing, 1 - plan.least * (1 - target))
         self._descend(loss)
 
         if plan.kept < 1:
