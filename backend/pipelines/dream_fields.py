@@ -173,7 +173,11 @@ class DreamFieldsTraining:
         if self.steps % UPDATE_EVERY == 0 and self.steps >= PRUNE_FROM:
             with torch.no_grad():
                 field.occupancy.update(field.density, UPDATE_SAMPLES, UPDATE_SHARE, generator)
-        return {"loss": float(loss.detach()), "similarity": float(similarity.detach()), "transmittance": float(passing.detach().mean())}
+        return {
+            "loss": float(loss.detach()),
+            "similarity": float(similarity.detach()),
+            "transmittance": float(passing.detach().mean()),
+        }
 
     def _descend(self, loss: Tensor) -> None:
         plan, share = self.plan, self.steps / self.plan.iterations
