@@ -173,11 +173,8 @@ class DreamFieldsTraining:
         if self.steps % UPDATE_EVERY == 0 and self.steps >= PRUNE_FROM:
             with torch.no_grad():
                 field.occupancy.update(field.density, UPDATE_SAMPLES, UPDATE_SHARE, generator)
-        return {
-            "loss": float(loss.detach()),
-            "similarity": float(similarity.detach()),
-            "transmittance": float(passing.detach().mean()),
-        }
+        told = {"loss": loss, "similarity": similarity, "transmittance": passing.mean()}
+        return {name: float(value.detach()) for name, value in told.items()}
 
     def _descend(self, loss: Tensor) -> None:
         plan, share = self.plan, self.steps / self.plan.iterations

@@ -63,8 +63,9 @@ def test_the_gradient_of_parameters_is_the_definition(drawing_folder: Path, weig
     def score(x: Tensor) -> Tensor:
         noisy = noised(x, noise, signal2)
         with torch.no_grad():
-            each = [unet(noisy, t, said.expand(2, -1, -1)).sample for said in (nothing, words)]
-        return guided(*(noise_of(one, noisy, signal2, "epsilon") for one in each), 100.0)
+            each = [unet(noisy, t, embedded.expand(2, -1, -1)).sample for embedded in (nothing, words)]
+        without, said = (noise_of(one, noisy, signal2, "epsilon") for one in each)
+        return guided(without, said, 100.0)
 
     x = painter(places).view(2, 4, 8, 8)
     loss = distillation_loss(x, score(x), noise, WEIGHTS[weighting](signal2))
