@@ -49,7 +49,7 @@ class TextToImage:
         """
         self.device = torch.device(device)
         dtype = dtype or (torch.float16 if self.device.type == "cuda" else torch.float32)
-        self._pipeline = _load(Path(folder), dtype).to(self.device)
+        self._pipeline = load_pipeline(Path(folder), dtype).to(self.device)
 
     def draw(
         self, prompt: str, *, seed: int = 0, steps: int = 0, guidance: float = 0.0, view: str = VIEW
@@ -81,7 +81,8 @@ class TextToImage:
         return image.convert("RGB")
 
 
-def _load(folder: Path, dtype: torch.dtype) -> Any:
+def load_pipeline(folder: Path, dtype: torch.dtype) -> Any:
+    """A diffusers text-to-image pipeline. Raises Gen3DError where it is none, or not whole; runs no code of it."""
     step = "Name the folder of a diffusers text-to-image pipeline, with safetensors weights."
     if not (folder / "model_index.json").is_file():
         raise Gen3DError(f"{folder} holds no diffusers pipeline: model_index.json is missing.", step, field="weights")

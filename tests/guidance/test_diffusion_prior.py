@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Diffusion models of every kind, in the real formats, criticise as their own pipelines would draw."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import CLIPTextConfig, CLIPTextModelWithProjection
+
+from backend.errors import Gen3DError
+from backend.guidance.diffusion_prior import DiffusionPrior
+from backend.guidance.score_distillation import noised
+from backend.priors import train_unet
+
+from . import tiny
+
+diffusers: Any = importlib.import_module("diffusers")
+
+
+def stable_diffusion(folder: Path) -> Path:
+    return tiny.write_text_to_image(folder)
+
+
+def predicting_v(folder: Path) -> Path:
+    pipeline = diffusers.StableDiffusionPipeline.from_pretrained(tiny.write_text_to_image(folder), safety_checker=None)
+    config = {**pipeline.scheduler.config, "prediction_type": "v_prediction"}
+    pipeline.scheduler = diffusers.DDIMScheduler.from_config(config)
+    pipeline.save_pretrained(folder)
+    return folder
+
+
+def extra_large(folder: Path) -> Path:
+    torch.manual_seed(0)
+    words = tiny.tokenizer()
+    second = CLIPTextModelWithProjection(CLIPTextConfig(**tiny.text_config(words), projection_dim=20))
+    small = diffusers.StableDiffusionPipeline.from_pretrained(
+        tiny.write_text_to_image(folder / "sd"), safety_checker=None
+    )
+    blocks = {"block_out_channels": (8, 16), "layers_per_block": 1, "norm_num_groups": 4, "attention_head_dim": 4}
+    unet = diffusers.UNet2DConditionModel(
+        sample_size=8,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+        cross_attention_dim=2 * tiny.TEXT["hidden_size"],
+        addition_embed_type="text_time",
+        addition_time_embed_dim=8,
+        projection_class_embeddings_input_dim=20 + 6 * 8,
+        **blocks,
+    )
+    pipeline = diffusers.StableDiffusionXLPipeline(
+        vae=small.vae, text_encoder=small.text_encoder, text_encoder_2=second, tokenizer=words, tokenizer_2=words,
+        unet=unet, scheduler=small.scheduler, add_watermarker=False,
+    )  # fmt: skip
+    pipeline.save_pretrained(folder / "xl")
+    return folder / "xl"
+
+
+def embedded(folder: Path) -> Path:
+    torch.manual_seed(0)
+    model = train_unet.TextToImage(train_unet.Shape((16, 32)))
+    train_unet.pipeline(model).save_pretrained(folder)
+    return folder
+
+
+KINDS: list[Callable[[Path], Path]] = [stable_diffusion, predicting_v, extra_large, embedded]
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made: Path = request.param(tmp_path_factory.mktemp(request.param.__name__))
+    return made
+
+
+def test_what_is_drawn_without_guidance_is_a_chain_of_its_noise(folder: Path) -> None:
+    """The scheduler's own steps, fed with our ε̂, lead to the picture that the pipeline draws."""
+    prior = DiffusionPrior(folder)
+    pipeline = diffusers.DiffusionPipeline.from_pretrained(folder)
+    scheduler = pipeline.scheduler
+    scheduler.register_to_config(clip_sample=False, thresholding=False)
+    begin = torch.randn(1, prior.channels, *[int(pipeline.unet.config.sample_size)] * 2)
+    options = {"guidance_scale": 3.0, "num_inference_steps": 4, "output_type": "latent"}
+    expected = pipeline("a red cat", latents=begin.clone(), **options).images
+    said, nothing = prior.say(["a red cat"])
+    scheduler.set_timesteps(4)
+    x = begin * scheduler.init_noise_sigma
+    for t in scheduler.timesteps:
+        without, wanted = prior.noise(x, t.view(1), nothing, said)
+        guided = without + 3.0 * (wanted - without)
+        signal2 = prior.signal2[t]
+        if prior.prediction == "v_prediction":
+            clean = (x - (1 - signal2).sqrt() * guided) / signal2.sqrt()
+            guided = signal2.sqrt() * guided - (1 - signal2).sqrt() * clean
+        x = scheduler.step(guided, t, x).prev_sample
+    assert torch.allclose(x, expected, atol=2e-3 * float(expected.abs().max()))
+
+
+def test_pictures_are_encoded_as_the_pipeline_decodes_them_and_pass_gradients(folder: Path) -> None:
+    prior = DiffusionPrior(folder)
+    pixels = torch.rand(2, 3, prior.size // 2, prior.size // 2, requires_grad=True)
+    x = prior.encode(pixels)
+    assert x.shape == (2, prior.channels, *x.shape[2:]) and x.shape[-1] == int(prior._unet.config.sample_size)
+    x.square().sum().backward()  # type: ignore[no-untyped-call]
+    assert pixels.grad is not None and float(pixels.grad.abs().sum()) > 0
+    t = torch.tensor([5, 900])
+    score = prior.noise(noised(x.detach(), torch.randn_like(x), prior.signal2[t]), t, prior.say(["a cat", "a dog"])[0])
+    assert score[0].shape == x.shape and not score[0].requires_grad
+    prior.forget_words()
+
+
+def test_what_has_no_unet_is_refused(clip_folder: Path) -> None:
+    with pytest.raises(Gen3DError, match="model_index"):
+        DiffusionPrior(clip_folder)
