@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Light on a field that is being made from words (Poole et al., "DreamFusion", 2022, §3.1 and App. A.2).
+
+A field can paint a picture of a thing on a flat wall. Under a lamp that is elsewhere each time, that shows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+AMBIENT, DIFFUSE = 0.1, 0.9
+ALBEDO, LAMBERTIAN, TEXTURELESS = "albedo", "lambertian", "textureless"
+
+
+def normals(density: Callable[[Tensor], Tensor], points: Tensor, step: float) -> Tensor:
+    """Unit vectors [N, 3] away from where the density rises, by central differences of ``step``; where it does not
+    change, up. density: [N, 3] -> [N], differentiable in its weights, and so are the normals."""
+    offsets = step * torch.eye(3, device=points.device, dtype=points.dtype)
+    around = (points[:, None, None] + torch.stack([offsets, -offsets], 1)).reshape(-1, 3)
+    ahead, behind = density(around).view(len(points), 3, 2).unbind(2)
+    # So much less than 1 that only what is flat is turned upwards.
+    downhill = (behind - ahead) / (2 * step) + points.new_tensor([0.0, 0.0, 1e-6])
+    return F.normalize(downhill, dim=1, eps=1e-9)
+
+
+def lit(albedo: Tensor, normal: Tensor, towards: Tensor, ambient: float, diffuse: float) -> Tensor:
+    """Colours [N, 3] of a matte surface under a lamp in the direction ``towards`` it, unit vectors [N, 3] (eq. 4)."""
+    return albedo * (ambient + diffuse * torch.relu((normal * towards).sum(1, keepdim=True)))
+
+
+def shading(share: float, rng: np.random.Generator, albedo_until: float) -> str:
+    """How a step shades at this ``share`` of all steps: by albedo alone until ``albedo_until``; then lit in three
+    quarters of them, half of these without texture."""
+    if share < albedo_until or rng.random() >= 0.75:
+        return ALBEDO
+    return TEXTURELESS if rng.random() < 0.5 else LAMBERTIAN
+
+
+def lamp(eye: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.float64]:
+    """Where the lamp is [3]: about in the direction of the camera ``eye`` [3] from the origin, 0.8 to 1.5 away."""
+    direction = eye / np.linalg.norm(eye) + rng.normal(0, 1, 3)
+    return np.asarray(direction / np.linalg.norm(direction) * rng.uniform(0.8, 1.5), np.float64)
+
+
+def orientation(weights: Tensor, normal: Tensor, directions: Tensor, rays: int) -> Tensor:
+    """What is seen from behind: Σ w max(0, n·d)², the mean over ``rays`` (Verbin et al., "Ref-NeRF", 2022, eq. 11).
+
+    weights [N], through which nothing is learned here, so that the field does not just become thinner; normal and
+    directions of view [N, 3].
+    """
+    backwards = torch.relu((normal * directions).sum(1)) ** 2
+    return (weights.detach() * backwards).sum() / rays
+
+
+def sparseness(opacity: Tensor) -> Tensor:
+    """√(opacity² + 0.01), the mean: against fog."""
+    return torch.sqrt(opacity**2 + 0.01).mean()
