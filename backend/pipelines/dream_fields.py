@@ -28,6 +28,7 @@ from .dream_field import UNIT, DreamField, DreamShape
 
 CROP = 154 / 168
 """Side of the crops that the guide sees, in sides of the render (App. C)."""
+SHADES = (0.1, 0.5, 0.9)
 UPDATE_EVERY, UPDATE_SAMPLES, UPDATE_SHARE, PRUNE_FROM = 8, 2**13, 1 / 4, 20
 
 
@@ -37,9 +38,12 @@ class DreamFieldsPlan:
 
     views: pictures a step, each in front of ``crops`` backgrounds. opacity: how much of the picture may be covered at
     first and, ``annealed`` (a share of all iterations) later, at focal length 1 from distance 4; more than that costs
-    ``sparse`` times what it holds back. least: the share of that opacity below which a picture counts as empty, which
-    costs as much; the paper has none. kept: share of the cube's place that stays, a step; 1: it never moves. The
+    ``sparse`` times what it holds back. kept: share of the cube's place that stays, a step; 1: it never moves. The
     learning rate rises for ``warm_up`` iterations and falls, over the second half, to ``end`` of it.
+
+    Two that the paper does not have: least, the share of that opacity below which a picture counts as empty, which
+    costs as much; and tinted: the field begins in the colour that the guide likes best of 27, not in grey, from which
+    the way to some colours leads through others that it likes less.
     """
 
     iterations: int
@@ -51,6 +55,7 @@ class DreamFieldsPlan:
     opacity: tuple[float, float] = (0.5, 0.1)
     annealed: float = 0.05
     textures: bool = True
+    tinted: bool = False
     kept: float = 0.999
     rate: float = 1e-4
     warm_up: int = 1500
@@ -67,6 +72,7 @@ FAST = replace(
     crops=2,
     viewpoints=replace(DREAM_FIELDS, elevation=(0.0, 45.0)),
     least=0.5,
+    tinted=True,
     annealed=0.25,
     kept=0.98,
     rate=1e-2,
@@ -138,6 +144,24 @@ class DreamFieldsTraining:
         }
         if tables:
             self.optimisers["tables"] = LazyAdam(tables, plan.rate, betas)
+
+        if plan.tinted:
+            self._tint()
+
+    @torch.no_grad()
+    def _tint(self) -> None:
+        """Gives the field that has just been made the colour in which it is most like the words."""
+        views = viewpoints.draw(self.plan.viewpoints, 2, np.random.default_rng(self.seed))
+        seen = self.field.render(*viewpoints.rays(views, self.size, self.field.origin, UNIT))
+        opacity = seen.opacity.view(len(views), 1, self.size, self.size)
+        tints = torch.cartesian_prod(*[torch.tensor(SHADES, device=opacity.device)] * 3)
+        liked = []
+        for tint in tints:
+            light = torch.cat([tint.view(1, 3, 1, 1) * opacity, opacity], 1).repeat(3, 1, 1, 1)
+            shown = pictures(light, replace(self.plan, crops=1), self.clip.size, self.generator)
+            liked.append((self.clip.encode_image(shown) @ self.said).mean())
+        best = tints[int(torch.stack(liked).argmax())]
+        self.field.network.leave.bias[1:] = torch.logit(best)
 
     def step(self) -> dict[str, float]:
         """One iteration; its similarity and transmittance."""
