@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
@@ -20,7 +21,7 @@ from backend.pipelines.dream_fields import (
     sparsity,
     target_transmittance,
 )
-from backend.rendering.viewpoints import Viewpoints
+from backend.rendering.viewpoints import Viewpoints, draw, rays
 from backend.rendering.volume import composite_reference
 from tests.guidance import tiny
 
@@ -98,7 +99,7 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Clip:
 def test_a_training_comes_nearer_to_the_words_and_goes_on_where_it_was(clip: Clip, shape: DreamShape) -> None:
     rate = 1e-2 if shape.network == "grid" else 1e-3
     steady = Viewpoints(azimuth=(0, 0))  # so that what it shows is not chance
-    plan = replace(FAST, iterations=40, views=1, crops=1, rate=rate, viewpoints=steady, textures=False)
+    plan = replace(FAST, iterations=40, views=1, crops=1, rate=rate, viewpoints=steady, textures=False, tinted=False)
 
     def begin() -> DreamFieldsTraining:
         torch.manual_seed(0)
@@ -117,3 +118,24 @@ def test_a_training_comes_nearer_to_the_words_and_goes_on_where_it_was(clip: Cli
     again.restore(held, facts)
     for told_again, first in zip([again.step() for _ in range(3)], expected, strict=True):
         assert told_again == pytest.approx(first, rel=1e-4)
+
+
+def test_a_field_begins_in_the_colour_that_the_guide_likes_best(clip: Clip) -> None:
+    plan = replace(FAST, viewpoints=Viewpoints(azimuth=(0, 0)), textures=False)
+
+    def likes(tint: torch.Tensor | None) -> float:
+        torch.manual_seed(0)
+        field = DreamField(SMALL)
+        if tint is not None:
+            field.network.leave.bias.data[1:] = torch.logit(tint)
+        training = DreamFieldsTraining(field, clip, "a red chair", replace(plan, tinted=tint is None), seed=0)
+        views = draw(plan.viewpoints, 1, np.random.default_rng(0))
+        seen = field.render(*rays(views, training.size, field.origin, UNIT))
+        light = torch.cat([seen.rgb, seen.opacity[:, None]], 1).view(1, training.size, training.size, 4)
+        shown = pictures(light.permute(0, 3, 1, 2), plan, clip.size, torch.Generator().manual_seed(0))
+        return float((clip.encode_image(shown) @ training.said).mean())
+
+    others = [
+        likes(torch.tensor(tint)) for tint in ((0.5, 0.5, 0.5), (0.9, 0.1, 0.1), (0.1, 0.9, 0.1), (0.1, 0.1, 0.1))
+    ]
+    assert likes(None) > max(others) - 0.02 and max(others) - min(others) > 0.02
