@@ -39,6 +39,7 @@ from .world.things import Thing
 CATEGORIES = tuple(world.CATEGORIES)
 PARTS = tuple(sorted({part for kind in world.CATEGORIES.values() for part in (*kind.own, *kind.usual)}))
 POINTS, WIDTH, LAYERS, HEADS = 384, 128, 4, 2
+SEEN = 1024  # points of a cloud that are judged
 PLAN = Plan(samples=48_000, batch=32, rate=1e-3, seed=0)
 HALF = torch.bfloat16 if torch.cpu.get_capabilities().get("avx512_bf16") else None
 NOISE = 0.01  # what generated points scatter by
@@ -74,7 +75,7 @@ class Verdict:
 
 
 @torch.inference_mode()
-def judge(model: Judge, cloud: NDArray[np.float32], category: str = "", points: int = POINTS) -> Verdict:
+def judge(model: Judge, cloud: NDArray[np.float32], category: str = "", points: int = SEEN) -> Verdict:
     """Looks at a cloud [N, 6] (sRGB in 0..1); its parts are those of ``category``, or of what it looks like."""
     step = max(1, len(cloud) // points)
     seen = cloud[::step][:points]
