@@ -30,6 +30,11 @@ def user_home() -> Path:
     return base / "gen3d"
 
 
+def inputs(home: Path) -> Path:
+    """The folder of files that the user named in Blender: jobs read these copies."""
+    return home / "inputs"
+
+
 def runtime_file(home: Path) -> Path:
     """The file in which a running backend says where it listens, under which process id, and its secret token."""
     return home / "runtime.json"

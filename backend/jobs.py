@@ -26,6 +26,7 @@ from typing import Any
 
 from . import database, storage
 from .errors import Gen3DError
+from .home import inputs
 
 QUEUE_LIMIT = 1000
 CRASH_LIMIT = 3
@@ -185,7 +186,7 @@ class JobStore:
         """Files that Blender left here for jobs which are gone."""
         with self._errors():
             told = [row[0] for row in self._db.execute("SELECT params FROM jobs WHERE NOT removed")]
-        for path in (self.home / "inputs").glob("*"):
+        for path in inputs(self.home).glob("*"):
             with suppress(OSError):
                 if path.stat().st_mtime < time.time() - UNREAD and not any(path.name in params for params in told):
                     path.unlink()

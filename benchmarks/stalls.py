@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """How long the add-on keeps Blender's main thread to itself: minutes of use of a real window, with three jobs at work.
 
-    .venv/bin/python benchmarks/stalls.py [--minutes 10]
+    .venv/bin/python -m benchmarks.stalls [--minutes 10]
 
 A cube is captured and trained on while two objects are made from words, with live points and previews; in the meantime
 the view is turned, a prompt is typed, rows of the list are chosen, things are moved, undone and saved. Every call from
@@ -17,14 +17,13 @@ import tempfile
 import time
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
+import build
+from blender_gen3d.connection import launcher
+from tests.window.test_story import PACKAGE, ROWS
+from tests.window.window import AREA, SIZE, Window, missing_tools, screen_of
 
-import build  # noqa: E402
-from tests.window.test_story import PACKAGE, ROWS, end_backend  # noqa: E402
-from tests.window.window import AREA, SIZE, Window, missing_tools, screen_of  # noqa: E402
-
-INSIDE = f"import sys\nsys.path.insert(0, {str(ROOT / 'benchmarks')!r})\nimport stalls_inside as inside\n"
+HERE = str(Path(__file__).resolve().parent)
+INSIDE = f"import sys\nsys.path.insert(0, {HERE!r})\nimport stalls_inside as inside\n"
 SCENE = "scene, own = bpy.context.scene, bpy.context.scene.gen3d\n"
 
 
@@ -43,14 +42,12 @@ def main() -> None:
             use(window, Path(folder), given.minutes)
         finally:
             window.kill()
-            end_backend(Path(folder, "data"))
+            launcher.end(Path(folder, "data"))
 
 
 def use(window: Window, folder: Path, minutes: float) -> None:
-    zipped = build.build_zip(folder)
+    window.install(build.build_zip(folder))
     window.ask(
-        f"bpy.ops.extensions.package_install_files(filepath={str(zipped)!r}, repo='user_default', "
-        "enable_on_install=True, overwrite=True)\n"
         f"own = bpy.context.preferences.addons[{PACKAGE!r}].preferences\n"
         f"own.home, own.python = {str(folder / 'data')!r}, {sys.executable!r}"
     )

@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..errors import Gen3DError
+from .precision import precision
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -43,8 +44,7 @@ class Clip:
         Raises Gen3DError for a folder that does not hold a CLIPModel and its tokenizer, whole.
         """
         self.device = torch.device(device)
-        dtype = dtype or (torch.float16 if self.device.type == "cuda" else torch.float32)
-        self._model, self._tokenizer = _load(Path(folder), dtype)
+        self._model, self._tokenizer = _load(Path(folder), precision(self.device, dtype))
         self._model.to(self.device).eval().requires_grad_(False)
         vision = self._model.config.vision_config
         self.size = int(vision.image_size)

@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..errors import Gen3DError
+from .precision import precision
 from .score_distillation import noise_of
 from .text_to_image import load_pipeline
 
@@ -31,10 +32,6 @@ class Said:
 
     words: Tensor
     added: dict[str, Tensor]
-
-    def __getitem__(self, which: Sequence[int]) -> Said:
-        index = list(which)
-        return Said(self.words[index], {name: value[index] for name, value in self.added.items()})
 
 
 class DiffusionPrior:
@@ -52,8 +49,7 @@ class DiffusionPrior:
         Raises Gen3DError for a folder that holds no such pipeline, whole.
         """
         self.device = torch.device(device)
-        dtype = dtype or (torch.float16 if self.device.type == "cuda" else torch.float32)
-        self._pipeline: Any = load_pipeline(Path(folder), dtype)
+        self._pipeline: Any = load_pipeline(Path(folder), precision(self.device, dtype))
         self._unet: Any = getattr(self._pipeline, "unet", None)
         self._vae: Any = getattr(self._pipeline, "vae", None)
         levels = getattr(self._pipeline.scheduler, "alphas_cumprod", None)
@@ -83,12 +79,12 @@ class DiffusionPrior:
                 list(prompts), device=self.device, **{name: options[name] for name in options if name in takes}
             )
         words, avoided, *pooled = told
-        added: tuple[dict[str, Tensor], dict[str, Tensor]] = ({}, {})
-        if len(pooled) == 2:  # Stable Diffusion XL
-            side = float(self.size)
-            sizes = words.new_tensor([side, side, 0.0, 0.0, side, side]).expand(len(prompts), 6)
-            added = tuple({"text_embeds": vectors, "time_ids": sizes} for vectors in pooled)  # type: ignore[assignment]
-        return Said(words, added[0]), Said(avoided, added[1])
+        if len(pooled) != 2:
+            return Said(words, {}), Said(avoided, {})
+        side = float(self.size)  # Stable Diffusion XL
+        sizes = words.new_tensor([side, side, 0.0, 0.0, side, side]).expand(len(prompts), 6)
+        said, unsaid = ({"text_embeds": vectors, "time_ids": sizes} for vectors in pooled)
+        return Said(words, said), Said(avoided, unsaid)
 
     def forget_words(self) -> None:
         """Moves the text encoders, which are often larger than all else, out of the device's memory."""

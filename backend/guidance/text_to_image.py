@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ..errors import Gen3DError
+from .precision import precision
 from .reporting import reports
 
 if TYPE_CHECKING:
@@ -48,8 +49,7 @@ class TextToImage:
         Raises Gen3DError where it is no such folder, is not whole, or draws from something else than words.
         """
         self.device = torch.device(device)
-        dtype = dtype or (torch.float16 if self.device.type == "cuda" else torch.float32)
-        self._pipeline = load_pipeline(Path(folder), dtype).to(self.device)
+        self._pipeline = load_pipeline(Path(folder), precision(self.device, dtype)).to(self.device)
 
     def draw(
         self, prompt: str, *, seed: int = 0, steps: int = 0, guidance: float = 0.0, view: str = VIEW

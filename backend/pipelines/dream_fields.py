@@ -181,12 +181,9 @@ class DreamFieldsTraining:
         shown = pictures(light.permute(0, 3, 1, 2), plan, self.clip.size, generator)
         similarity = (self.clip.encode_image(shown) @ self.said).mean()
         passing = 1 - light[..., 3].mean((1, 2))
-        distances = [float(np.linalg.norm(view.pose[:3, 3])) for view in views]
-        targets = [
-            target_transmittance(plan, self.steps, view.focal, away)
-            for view, away in zip(views, distances, strict=True)
-        ]
-        target = passing.new_tensor(targets)
+        target = passing.new_tensor(
+            [target_transmittance(plan, self.steps, view.focal, view.distance) for view in views]
+        )
         loss = -similarity + plan.sparse * sparsity(passing, target)
         if plan.least:
             loss = loss + plan.sparse * emptiness(passing, 1 - plan.least * (1 - target))

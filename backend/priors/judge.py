@@ -75,10 +75,9 @@ class Verdict:
 
 
 @torch.inference_mode()
-def judge(model: Judge, cloud: NDArray[np.float32], category: str = "", points: int = SEEN) -> Verdict:
+def judge(model: Judge, cloud: NDArray[np.float32], category: str = "") -> Verdict:
     """Looks at a cloud [N, 6] (sRGB in 0..1); its parts are those of ``category``, or of what it looks like."""
-    step = max(1, len(cloud) // points)
-    seen = cloud[::step][:points]
+    seen = cloud[:: max(1, len(cloud) // SEEN)][:SEEN]
     kinds, labels = model(torch.from_numpy(seen[None, :, :3].copy()))
     looks = CATEGORIES[int(kinds.argmax())]
     kind = world.CATEGORIES[category or looks]

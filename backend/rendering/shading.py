@@ -29,7 +29,7 @@ def normals(density: Callable[[Tensor], Tensor], points: Tensor, step: float) ->
     return F.normalize(downhill, dim=1, eps=1e-9)
 
 
-def lit(albedo: Tensor, normal: Tensor, towards: Tensor, ambient: float, diffuse: float) -> Tensor:
+def lit(albedo: Tensor, normal: Tensor, towards: Tensor, ambient: float = AMBIENT, diffuse: float = DIFFUSE) -> Tensor:
     """Colours [N, 3] of a matte surface under a lamp in the direction ``towards`` it, unit vectors [N, 3] (eq. 4)."""
     return albedo * (ambient + diffuse * torch.relu((normal * towards).sum(1, keepdim=True)))
 

@@ -49,6 +49,11 @@ class View:
     elevation: float
 
     @property
+    def distance(self) -> float:
+        """Of the camera from the origin."""
+        return float(np.linalg.norm(self.pose[:3, 3]))
+
+    @property
     def words(self) -> str:
         """What a prompt says of it."""
         return view_words(self.azimuth, self.elevation)

@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 
 from ..bridge import errors
+from ..bridge import home as places
 
 
 def keep(home: Path, data: bytes, suffix: str) -> Path:
@@ -16,7 +17,7 @@ def keep(home: Path, data: bytes, suffix: str) -> Path:
     It stays as long as there is a job that reads it, which can be resumed and done again. Raises Gen3DError where it
     cannot be written.
     """
-    path = home / "inputs" / f"{hashlib.sha256(data).hexdigest()[:24]}{suffix}"
+    path = places.inputs(home) / f"{hashlib.sha256(data).hexdigest()[:24]}{suffix}"
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

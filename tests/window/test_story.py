@@ -19,6 +19,7 @@ import pytest
 from PIL import Image
 
 import build
+from blender_gen3d.connection import launcher
 
 from .window import AREA, SIZE, STEP, Button, Screen, Window, missing_tools, screen_of
 
@@ -108,15 +109,11 @@ def test_from_the_zip_to_a_coloured_object_and_on(screen: Screen) -> None:
         nothing_is_left_behind(story)
     finally:
         story.window.kill()
-        end_backend(story.home)
+        launcher.end(story.home)
 
 
 def the_extension_is_installed(story: Story) -> None:
-    zipped = build.build_zip(story.screen.folder)
-    story.window.ask(
-        f"bpy.ops.extensions.package_install_files(filepath={str(zipped)!r}, repo='user_default', "
-        "enable_on_install=True, overwrite=True)\nbpy.ops.wm.save_userpref()"
-    )
+    story.window.install(build.build_zip(story.screen.folder))
     python = story.screen.variables["GEN3D_TEST_PYTHON"]
     story.window.ask(
         f"own = bpy.context.preferences.addons[{PACKAGE!r}].preferences\n"
@@ -276,9 +273,3 @@ def look_at_everything(window: Window, zoom: float = 1.0) -> None:
         "    bpy.ops.view3d.view_all(use_all_regions=False)\n"
         f"area.spaces.active.region_3d.view_distance *= {zoom!r}\narea.tag_redraw()"
     )
-
-
-def end_backend(home: Path) -> None:
-    end = "import sys; from pathlib import Path; from blender_gen3d.connection import launcher; "
-    end += "launcher.end(Path(sys.argv[1]))"
-    subprocess.run([sys.executable, "-c", end, str(home)], cwd=ROOT)

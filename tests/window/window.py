@@ -133,6 +133,13 @@ class Window:
             time.sleep(every)
         return answer
 
+    def install(self, zipped: Path) -> None:
+        """The extension, from its zip, and enables it."""
+        self.ask(
+            f"bpy.ops.extensions.package_install_files(filepath={str(zipped)!r}, repo='user_default', "
+            "enable_on_install=True, overwrite=True)\nbpy.ops.wm.save_userpref()"
+        )
+
     # ---- hands ----
 
     def tool(self, *arguments: str | int) -> None:
