@@ -266,7 +266,7 @@ def load_clip(source: str, device: torch.device, report: Report) -> Clip | None:
     from .guidance.clip import Clip
     from .priors import embedded
 
-    path, report.clip = _choose(source, CLIPS, embedded.CLIP)
+    path, report.clip = weights.choose(source, CLIPS, embedded.CLIP)
     return None if path is None else Clip(path, device)
 
 
@@ -275,7 +275,7 @@ def load_pointnet(source: str, device: torch.device, report: Report) -> PointNet
     from .metrics import pointnet
     from .priors import embedded
 
-    path, report.pointnet = _choose(source, (POINTNET,), embedded.POINTNET)
+    path, report.pointnet = weights.choose(source, (POINTNET,), embedded.POINTNET)
     if path is None:
         return None
     state = weights.read(path / "model.safetensors") if path.is_dir() else weights.state_dict(report.pointnet)
@@ -284,18 +284,6 @@ def load_pointnet(source: str, device: torch.device, report: Report) -> PointNet
     except (KeyError, RuntimeError) as error:
         cause = f"{path} holds no PointNet++ of this architecture."
         raise Gen3DError(cause, "Give others, or none.", field="pointnet") from error
-
-
-def _choose(source: str, names: Sequence[str], embedded: Path) -> tuple[Path | None, str]:
-    """Where the weights are, and how they are called."""
-    if source:
-        return weights.require(source), source
-    for name in names:
-        if (path := weights.installed(name)) is not None:
-            return path, name
-    if (embedded / "model.safetensors").is_file():
-        return embedded, f"embedded/{embedded.name}"
-    return None, ""
 
 
 # ------------------------------------------------------------------------------------------------ the report

@@ -131,12 +131,27 @@ class BakeSettings:
 
 
 @dataclass(frozen=True)
+class DreamFieldsSettings:
+    """The techniques of Dream Fields, each of which can be left out."""
+
+    poses: bool = option(True, help="look from all around, not only from the front")
+    transmittance: bool = option(True, help="reward light that passes, so that nothing needless stays in the air")
+    backgrounds: bool = option(True, help="change what is behind the thing with every look")
+    localisation: bool = option(True, help="let the cube that bounds the thing follow it")
+
+
+@dataclass(frozen=True)
 class GenerateSettings:
     """Words, or a picture, to a coloured mesh."""
 
     prompt: str = option("", longest=2000, help="what to make, in words")
     image: str = option("", subtype="file", help="picture of the thing, in place of words")
-    system: str = option("point-e", choices=("point-e",), help="how to make it")
+    system: str = option(
+        "point-e",
+        choices=("point-e", "dream-fields"),
+        help="how to make it: points, or a field that CLIP guides",
+    )
+    preset: str = option("fast", choices=("fast", "paper"), help="of fields: hash grid, or the network of the paper")
     weights: str = option(
         "auto", help="auto, embedded, a published model such as base40M-textvec, or a folder; auto: what is installed"
     )
@@ -149,13 +164,34 @@ class GenerateSettings:
     guidance: float = option(0.0, low=0.0, high=50.0, help="how closely to follow the words; 0 takes the model's own")
     steps: int = option(0, low=0, high=1024, help="sampling steps of each stage; 0 takes the model's own")
     points: int = option(0, low=0, high=8192, help="points of the first stage; 0 takes the model's own")
+    iterations: int = option(0, low=0, high=1_000_000, help="training steps of a field; 0 takes the preset's")
+    start: str = option(
+        "", subtype="path", help="mesh (PLY or GLB) or result folder that a field begins as; empty: a ball of fog"
+    )
+    scorer: str = option("", help="CLIP by which several results of one prompt are ranked; empty takes what is there")
+    dream_fields: DreamFieldsSettings = field(default_factory=DreamFieldsSettings)
     resolution: int = option(128, low=32, high=256, help="samples of the surface's grid along each side")
     faces: int = option(50_000, low=0, high=5_000_000, help="target number of triangles; 0 keeps all")
+    texture: int = option(
+        0, low=0, high=8192, help="side of the baked texture in pixels; 0 gives vertex colours instead of UVs"
+    )
     size: float = option(
         0.0, low=0.0, high=1e4, help="largest side of the result in metres; 0 takes what is usual for such a thing"
     )
     save_points: bool = option(False, help="also write the point cloud")
     device: str = option("auto", choices=("auto", "cpu", "cuda", "mps"), help="where to compute")
+
+
+SYSTEMS = {
+    "point-e": (
+        "image", "text_to_image", "remove_background", "weights", "guidance", "steps", "points", "resolution", "faces",
+        "texture", "save_points",
+    ),
+    "dream-fields": (
+        "start", "preset", "iterations", "weights", "scorer", "resolution", "faces", "texture", "dream_fields",
+    ),
+}  # fmt: skip
+"""What each system can be told, besides what all can: prompt, count, seed, size and device."""
 
 
 @dataclass(frozen=True)

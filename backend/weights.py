@@ -8,6 +8,7 @@ by models/NAME/lock.json in the user's data folder: where the weights are, and t
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -123,6 +124,21 @@ def require(source: str | Path) -> Path:
         step = f"Install them with `gen3d models install {name}`, or name a copy with `gen3d models use {name} PATH`."
         raise Gen3DError(cause, step, field="weights")
     return found
+
+
+def choose(source: str, names: Sequence[str], embedded: Path) -> tuple[Path | None, str]:
+    """Where the weights are, and how they are called: those of ``source``, a name or a path; "embedded", those that
+    are shipped; "" or "auto", the first of ``names`` that is installed, else the embedded ones. None: there are none.
+
+    Raises Gen3DError as ``require`` does.
+    """
+    if source not in ("", "auto", "embedded"):
+        return require(source), source
+    for name in names if source != "embedded" else ():
+        if (path := installed(name)) is not None:
+            return path, name
+    shipped = any((embedded / file).is_file() for file in ("model.safetensors", "model_index.json"))
+    return (embedded, f"embedded/{embedded.name}") if shipped else (None, "")
 
 
 # ------------------------------------------------------------------------------------------------------- reading

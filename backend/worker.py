@@ -49,10 +49,11 @@ LOCK_SECONDS = 60.0
 
 def pipelines() -> dict[str, Run]:
     """Every kind of job and what does it."""
-    from .pipelines import bake, nerf, point_e
+    from .pipelines import bake, dream_fields, nerf, point_e
 
+    systems: dict[str, Run] = {"point-e": point_e.generate, "dream-fields": dream_fields.generate}
     return {
-        "generate": point_e.generate,
+        "generate": lambda wanted, out, resume: systems[wanted.system](wanted, out, resume),
         "nerf": nerf.train,
         "remesh": nerf.remesh,
         "render": nerf.render,

@@ -52,6 +52,7 @@ TITLES = {
     "nerf-synthetic": "NeRF Synthetic",
     "point-e": "Point·E",
     "seconds": "Time",
+    "start": "Start File",
     "step": "Every Nth Frame",
     "text_to_image": "Text to Image",
     "val": "Validation",
@@ -61,6 +62,7 @@ TITLES = {
 def classes() -> list[type[Any]]:
     """The property groups, in the order in which they must be registered."""
     return [
+        Gen3DDreamFields,
         Gen3DGenerate,
         Gen3DCapture,
         Gen3DMesh,
@@ -137,7 +139,8 @@ def _title(name: str) -> str:
     return TITLES.get(name) or name.replace("_", " ").replace("-", " ").title()
 
 
-Gen3DGenerate = _group("Gen3DGenerate", settings.GenerateSettings)
+Gen3DDreamFields = _group("Gen3DDreamFields", settings.DreamFieldsSettings)
+Gen3DGenerate = _group("Gen3DGenerate", settings.GenerateSettings, {"dream_fields": Gen3DDreamFields})
 Gen3DCapture = _group("Gen3DCapture", CaptureSettings)
 Gen3DMesh = _group("Gen3DMesh", settings.MeshSettings)
 Gen3DViews = _group("Gen3DViews", ViewSettings)
@@ -155,6 +158,12 @@ class Gen3DSettings(bpy.types.PropertyGroup):
     views: bpy.props.PointerProperty(type=Gen3DViews)  # type: ignore[valid-type]
     turntable: bpy.props.PointerProperty(type=Gen3DTurntable)  # type: ignore[valid-type]
     results: bpy.props.PointerProperty(type=Gen3DResults)  # type: ignore[valid-type]
+    start_object: bpy.props.PointerProperty(  # type: ignore[valid-type]
+        name="Start Shape",
+        description="Mesh that a field begins as, with its vertex colors; none: a ball of fog",
+        type=bpy.types.Object,
+        poll=lambda _self, item: item.type == "MESH",
+    )
     import_when_done: bpy.props.BoolProperty(  # type: ignore[valid-type]
         name="Import When Done", description="Bring the mesh into the scene as soon as it is finished", default=True
     )

@@ -75,11 +75,11 @@ class DreamField(nn.Module):
 
     def density(self, points: Tensor) -> Tensor:
         """[N, 3] -> [N], per unit of the box."""
-        return self._points(points)[0]
+        return self.at(points)[0]
 
     def colour(self, points: Tensor, directions: Tensor) -> Tensor:
         """[N, 3] -> [N, 3], the same from every direction."""
-        return self._points(points)[1]
+        return self.at(points)[1]
 
     def region(self) -> Tensor:
         """bool [G, G, G]: cells that hold something, and those around them."""
@@ -114,6 +114,7 @@ class DreamField(nn.Module):
             centre = (mass[:, None] * points).sum(0) / total
             self.origin.lerp_(centre, 1 - keep).clamp_(UNIT - 1, 1 - UNIT)
 
-    def _points(self, points: Tensor) -> tuple[Tensor, Tensor]:
+    def at(self, points: Tensor) -> tuple[Tensor, Tensor]:
+        """Density [N] and colour [N, 3] at points [N, 3], seen as wide as a step is long."""
         width = torch.full_like(points[:, 0], self.shape.path.step * DEVIATION)
         return self.look(points, F.normalize(torch.ones_like(points), dim=1), width, width)

@@ -10,21 +10,34 @@ follows it (§4.4, ``DreamField.follow``).
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ..fields.lazy_adam import LazyAdam
-from ..fields.solid_field import SolidGrid
+from .. import weights
+from ..errors import Gen3DError
 from ..guidance.clip import Clip
+from ..priors import embedded
 from ..rendering import backgrounds, viewpoints
 from ..rendering.viewpoints import DREAM_FIELDS, Viewpoints
 from ..rendering.volume import composite
-from . import optimiser_state
+from ..settings import GenerateSettings
+from . import dreaming
+from .devices import choose_device
+from .dream_descent import Descent, Learning
 from .dream_field import UNIT, DreamField, DreamShape
+from .progress import Pipeline, Progress, Snapshot
+from .start_shape import begin_as
+
+GUIDES = ("clip-vit-b16", "clip-vit-b32", "clip-vit-l14")  # the first that is installed
+SCORERS = ("clip-vit-b32", "clip-vit-b16", "clip-vit-l14")  # the first that is installed and is not the guide
+INSTALL = "install published weights with `gen3d models install clip-vit-b16`"
+RENDERED = 168
+"""Pixels of a side, at most (App. C)."""
 
 CROP = 154 / 168
 """Side of the crops that the guide sees, in sides of the render (App. C)."""
@@ -38,8 +51,7 @@ class DreamFieldsPlan:
 
     views: pictures a step, each in front of ``crops`` backgrounds. opacity: how much of the picture may be covered at
     first and, ``annealed`` (a share of all iterations) later, at focal length 1 from distance 4; more than that costs
-    ``sparse`` times what it holds back. kept: share of the cube's place that stays, a step; 1: it never moves. The
-    learning rate rises for ``warm_up`` iterations and falls, over the second half, to ``end`` of it.
+    ``sparse`` times what it holds back. kept: share of the cube's place that stays, a step; 1: it never moves.
 
     Two that the paper does not have: least, the share of that opacity below which a picture counts as empty, which
     costs as much; and tinted: the field begins in the colour that the guide likes best of 27, not in grey, from which
@@ -57,10 +69,7 @@ class DreamFieldsPlan:
     textures: bool = True
     tinted: bool = False
     kept: float = 0.999
-    rate: float = 1e-4
-    warm_up: int = 1500
-    end: float = 1.0
-    epsilon: float = 1e-5
+    learning: Learning = field(default_factory=Learning)
 
 
 PAPER = DreamFieldsPlan(10_000, views=8, crops=1)
@@ -75,12 +84,58 @@ FAST = replace(
     tinted=True,
     annealed=0.25,
     kept=0.98,
-    rate=1e-2,
-    warm_up=20,
-    end=0.1,
-    epsilon=1e-15,
+    learning=Learning(1e-2, 20, end=0.1, epsilon=1e-15),
 )
 FAST_SHAPE = DreamShape()
+
+
+def generate(settings: GenerateSettings, out: Path, resume: Snapshot | None = None) -> Pipeline:
+    """Makes ``count`` fields and their meshes."""
+    yield Progress("prepare", 0, 0, 0.0)
+    prompt = dreaming.prompt_of(settings)
+    device = choose_device(settings.device)
+    folder, guide = weights.choose(settings.weights, GUIDES, embedded.CLIP)
+    if folder is None:
+        raise Gen3DError("There is no CLIP to guide the field.", f"{INSTALL.capitalize()}.", field="weights")
+    words, notes = dreaming.said(prompt, guide, INSTALL)
+    clip = Clip(folder, device)
+    if rest := clip.beyond(words):
+        notes.append(f"The prompt is too long to be read to its end: {rest[:80]!r} was left out.")
+    plan, shape = planned(settings)
+
+    def begin(seed: int) -> DreamFieldsTraining:
+        torch.manual_seed(seed)
+        field = DreamField(shape).to(device)
+        if settings.start:
+            begin_as(field, Path(settings.start), seed)
+        return DreamFieldsTraining(field, clip, words, plan, seed)
+
+    def judge() -> tuple[Clip, str] | None:
+        others = [name for name in SCORERS if name != guide]
+        found, name = weights.choose(settings.scorer, others, embedded.CLIP_SCORER)
+        return None if found is None else (Clip(found, device), name)
+
+    content = yield from dreaming.make(settings, out, resume, begin, plan.iterations, judge, words)
+    return {**content, "prior": guide, "notes": [*notes, *content.get("notes", ())]}
+
+
+def planned(settings: GenerateSettings) -> tuple[DreamFieldsPlan, DreamShape]:
+    """What the settings ask for."""
+    plan, shape = (FAST, FAST_SHAPE) if settings.preset == "fast" else (PAPER, PAPER_SHAPE)
+    chosen = settings.dream_fields
+    if settings.iterations:
+        plan = replace(plan, iterations=settings.iterations)
+    if settings.start:
+        plan = replace(plan, tinted=False)
+    if not chosen.poses:
+        plan = replace(plan, viewpoints=replace(plan.viewpoints, azimuth=(0.0, 0.0)))
+    if not chosen.transmittance:
+        plan = replace(plan, sparse=0.0)
+    if not chosen.backgrounds:
+        plan = replace(plan, textures=False)
+    if not chosen.localisation:
+        plan = replace(plan, kept=1.0)
+    return plan, shape
 
 
 # ---------------------------------------------------------------------------------------------- the paper's techniques
@@ -131,20 +186,11 @@ class DreamFieldsTraining:
     def __init__(self, field: DreamField, clip: Clip, words: str, plan: DreamFieldsPlan, seed: int) -> None:
         device = field.origin.device
         self.field, self.clip, self.plan, self.steps = field, clip, plan, 0
-        self.size = round(clip.size / CROP)
+        self.size = min(round(clip.size / CROP), RENDERED)
         self.said = clip.encode_text([words])[0]
         self.generator = torch.Generator(device).manual_seed(seed)
         self.seed = seed
-        network = field.network
-        tables = [network.grid.table] if isinstance(network, SolidGrid) else []
-        rest = [weight for weight in network.parameters() if not any(weight is table for table in tables)]
-        betas = (0.9, 0.99) if tables else (0.9, 0.999)
-        self.optimisers: dict[str, torch.optim.Optimizer] = {
-            "network": torch.optim.Adam(rest, plan.rate, betas, plan.epsilon)
-        }
-        if tables:
-            self.optimisers["tables"] = LazyAdam(tables, plan.rate, betas)
-
+        self.descent = Descent(field, plan.learning)
         if plan.tinted:
             self._tint()
 
@@ -187,7 +233,8 @@ class DreamFieldsTraining:
         loss = -similarity + plan.sparse * sparsity(passing, target)
         if plan.least:
             loss = loss + plan.sparse * emptiness(passing, 1 - plan.least * (1 - target))
-        self._descend(loss)
+        self.descent.step(loss, self.steps, plan.iterations)
+        self.steps += 1
 
         if plan.kept < 1:
             field.follow(samples.points(origins, directions), density.detach() * samples.dt, plan.kept)
@@ -197,24 +244,14 @@ class DreamFieldsTraining:
         told = {"loss": loss, "similarity": similarity, "transmittance": passing.mean()}
         return {name: float(value.detach()) for name, value in told.items()}
 
-    def _descend(self, loss: Tensor) -> None:
-        plan, share = self.plan, self.steps / self.plan.iterations
-        rate = plan.rate * min((self.steps + 1) / plan.warm_up, 1.0) * plan.end ** max(0.0, 2 * share - 1)
-        self.optimisers["network"].zero_grad()  # tables zero their own
-        loss.backward()  # type: ignore[no-untyped-call]
-        for optimiser in self.optimisers.values():
-            optimiser.param_groups[0]["lr"] = rate
-            optimiser.step()
-        self.steps += 1
-
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """All that the next step depends on, besides the field: tensors and JSON-ready facts."""
         tensors = {"optical": self.field.occupancy.optical, "generator": self.generator.get_state()}
-        return tensors | optimiser_state.pack(self.optimisers), {"steps": self.steps}
+        return tensors | self.descent.state(), {"steps": self.steps}
 
     def restore(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
         """The inverse of ``state``. Raises KeyError or RuntimeError where they are of another training."""
         self.field.occupancy.optical.copy_(tensors["optical"])
         self.generator.set_state(tensors["generator"])
         self.steps = int(facts["steps"])
-        optimiser_state.unpack(self.optimisers, tensors)
+        self.descent.restore(tensors)

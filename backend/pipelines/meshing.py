@@ -35,10 +35,19 @@ def write_mesh(
     device: torch.device,
     out: Path,
 ) -> Generator[float, None, tuple[dict[str, Any], dict[str, str]]]:
-    """GLB, PLY and OBJ of the field's surface into ``out``. Yields the share done.
+    """GLB, PLY and OBJ of the field's surface, as ``make_mesh`` finds it, into ``out``; facts of the mesh and its files
+    by role. Yields the share done."""
+    mesh, facts = yield from make_mesh(field, settings, eyes, device)
+    return facts, export.write_all(mesh, box_to_world, out)
 
-    eyes: cameras [N, 3] in box coordinates; cavities that none of them is in are removed. Returns facts of the mesh and
-    its files by role. Raises Gen3DError where there is no surface.
+
+def make_mesh(
+    field: RadianceField, settings: MeshSettings, eyes: NDArray[np.float64], device: torch.device
+) -> Generator[float, None, tuple[Mesh, dict[str, Any]]]:
+    """The field's surface, coloured, in box coordinates, and facts of it. Yields the share done.
+
+    eyes: cameras [N, 3] in box coordinates; cavities that none of them is in are removed. Raises Gen3DError where there
+    is no surface.
     """
     density, lower, spacing = yield from sample_density(field, settings.resolution, device)
     level, mesh = yield from find_surface(density, lower, spacing, settings, eyes)
@@ -60,9 +69,8 @@ def write_mesh(
     else:
         mesh = texture.paint(mesh, colour)
     yield 0.95
-    files = export.write_all(mesh, box_to_world, out)
     facts = {"vertices": len(mesh.vertices), "faces": len(mesh.faces), "level": level}
-    return {**facts, "colour": "texture" if settings.texture else "vertex"}, files
+    return mesh, {**facts, "colour": "texture" if settings.texture else "vertex"}
 
 
 def sample_density(

@@ -30,8 +30,8 @@ from .devices import choose_device
 from .meshing import write_mesh
 from .nerf_fast import FastNerf, FastTraining, Shape
 from .nerf_paper import PaperNerf, PaperTraining
-from .progress import Pipeline, Progress, Snapshot
-from .radiance import Scene
+from .progress import Pipeline, Progress, Snapshot, telling
+from .radiance import RadianceField, Scene
 
 Training = FastTraining | PaperTraining
 
@@ -105,7 +105,7 @@ def train(settings: NerfSettings, out: Path, resume: Snapshot | None = None) -> 
             yield Progress("render", index, count, EVALUATED + (FILMED - EVALUATED) * share, snapshot=snapshot)
     radiance.save(field, scene, out)
     making = write_mesh(field, settings.mesh, np.array(scene.box_to_world), np.array(scene.eyes), device, out)
-    mesh, files = yield from _telling("mesh", making, FILMED, snapshot)
+    mesh, files = yield from telling(making, Progress("mesh", 0, 0, FILMED, snapshot=snapshot), 1.0)
     files |= {"field": radiance.FILE, "metrics": "metrics.json"}
     if settings.turntable:
         files["film"] = "turntable.mp4"
@@ -128,7 +128,7 @@ def remesh(settings: RemeshSettings, out: Path, resume: Snapshot | None = None) 
     device = choose_device(settings.device)
     field, scene = radiance.load(Path(settings.result), device)
     making = write_mesh(field, settings.mesh, np.array(scene.box_to_world), np.array(scene.eyes), device, out)
-    mesh, files = yield from _telling("mesh", making, 0.0, None)
+    mesh, files = yield from telling(making, Progress("mesh", 0, 0, 0.0), 1.0)
     return {"device": str(device), "box_to_world": scene.box_to_world, "files": files, "mesh": mesh}
 
 
@@ -257,7 +257,7 @@ def _require_size(images: PosedImages) -> None:
 
 
 def evaluate(
-    field: FastNerf | PaperNerf,
+    field: RadianceField,
     scene: Scene,
     images: PosedImages,
     world_to_box: NDArray[np.float64],
@@ -304,15 +304,3 @@ def evaluate(
     (out / "metrics.json").write_text(json.dumps(summary, indent=1), encoding="utf-8")
     missing = {"lpips_missing": summary["lpips_missing"]} if "lpips_missing" in summary else {}
     return {**summary["mean"], "views": len(views), "held_out": summary["held_out"], **missing}
-
-
-def _telling(
-    phase: str, work: Generator[float, None, Any], begin: float, snapshot: Any
-) -> Generator[Progress, None, Any]:
-    """Shares done as progress of the whole job, of which ``begin`` is done before."""
-    while True:
-        try:
-            share = next(work)
-        except StopIteration as end:
-            return end.value
-        yield Progress(phase, 0, 0, begin + (1 - begin) * share, snapshot=snapshot)

@@ -29,8 +29,10 @@ from torch import Tensor
 from .. import weights
 from ..data.pictures import FORMATS, MAX_FILE_BYTES, MAX_PIXELS
 from ..errors import Gen3DError
-from ..geometry import cleanup, enclosure, export
+from ..geometry import cleanup, enclosure, export, texture
 from ..geometry.mesh import Mesh
+from ..geometry.standing import standing
+from ..geometry.transfer import colours_of
 from ..guidance import text_to_image
 from ..guidance.clip import Clip
 from ..guidance.word_grid import WordGrid
@@ -44,13 +46,12 @@ from ..settings import GenerateSettings
 from . import point_e_priors
 from .devices import choose_device, half_precision
 from .point_e_job import Job
-from .progress import Pipeline, Progress, Snapshot
+from .progress import Pipeline, Progress, Snapshot, telling
 
 BATCH = {"cuda": 8}  # samples at a time; elsewhere one, so that each step is soon over
 LOOKED, SAMPLED = 0.1, 0.85  # share of the whole job that is then done
 FLOATERS = 0.005  # share of the largest part's area below which a loose part is not one
 ROUNDS = 10  # of smoothing
-FLATTEST = 1e-6
 
 
 def generate(settings: GenerateSettings, out: Path, resume: Snapshot | None = None) -> Pipeline:
@@ -118,7 +119,10 @@ def look(job: Job, picture: Image.Image | None) -> Generator[Progress, None, Non
             prior.stages[0].config["cond_tokens"],
             job.device,
         )
-        said = _in_known_words(prompt, job) if prior.embedded else prompt
+        said = prompt
+        if prior.embedded:
+            said, told = embedded.read(prompt, point_e_priors.INSTALL)
+            job.notes += ["Made with the embedded prior.", *told]
         job.seen["grid"] = words.encode(said)
         rest = words.beyond(said)
     else:
@@ -142,28 +146,6 @@ def look(job: Job, picture: Image.Image | None) -> Generator[Progress, None, Non
         job.notes.append(f"Made with the published weights {prior.name}.")
     if rest:
         job.notes.append(f"The prompt is too long to be read to its end: {rest[:80]!r} was left out.")
-
-
-def _in_known_words(prompt: str, job: Job) -> str:
-    """The prompt as the embedded prior was taught to read, with notes on what it does not know."""
-    known, install = embedded.understood(prompt), point_e_priors.INSTALL
-    things = f"The embedded prior knows {', '.join(embedded.things())}"
-    if not known:
-        raise Gen3DError(
-            f"The embedded prior knows none of the words {prompt[:80]!r}.",
-            f"{things}; for other things, {install}.",
-            field="prompt",
-        )
-    job.notes.append("Made with the embedded prior.")
-    missing = [
-        f"{word!r}" + (f" (near to it: {', '.join(near)})" if near else "")
-        for word, near in embedded.unknown_words(prompt)
-    ]
-    if missing:
-        job.notes.append(f"It does not know {', '.join(missing)}. {things}; for other things, {install}.")
-    elif not embedded.thing_in(prompt):
-        job.notes.append(f"The words name no thing that it knows. {things}; for other things, {install}.")
-    return known
 
 
 def _draw(prompt: str, job: Job) -> Generator[Progress, None, Image.Image]:
@@ -294,21 +276,20 @@ def mesh(job: Job, out: Path) -> Generator[Progress, None, list[dict[str, Any]]]
     """The files of all clouds (§4.5); what is told of each."""
     model, count = job.prior.load_distance(job.device), len(job.clouds)
     metres = job.settings.size or embedded.metres(job.settings.prompt)
+    colour = "texture" if job.settings.texture else "vertex"
     objects = []
     for index, cloud in enumerate(job.clouds):
         points, colours = as_points(cloud)
         picture = partial(point_picture.draw, points, colours)
-        share = index / count
-        yield Progress("mesh", index, count, SAMPLED + (1 - SAMPLED) * share, preview=picture, snapshot=job.snapshot)
+        before, each = SAMPLED + (1 - SAMPLED) * index / count, (1 - SAMPLED) / count
+        yield Progress("mesh", index, count, before, preview=picture, snapshot=job.snapshot)
         making = surface(points, colours, model, job.settings.resolution, job.settings.faces, job.device)
-        while True:
-            try:
-                share = (index + next(making)) / count
-            except StopIteration as end:
-                made: Mesh = end.value
-                break
-            yield Progress("mesh", index, count, SAMPLED + (1 - SAMPLED) * share, snapshot=job.snapshot)
+        made = yield from telling(making, Progress("mesh", index, count, before, snapshot=job.snapshot), before + each)
         ending = f"_{index + 1}" if index else ""
+        if job.settings.texture:
+            painting = texture.bake(made, colours_of(made), job.settings.texture)
+            progress = Progress("texture", index, count, before + each, snapshot=job.snapshot)
+            made = yield from telling(painting, progress, progress.fraction)
         box_to_world = standing(made.vertices, metres)
         files = export.write_all(made, box_to_world, out, f"mesh{ending}")
         if job.settings.save_points:
@@ -322,7 +303,7 @@ def mesh(job: Job, out: Path) -> Generator[Progress, None, list[dict[str, Any]]]
                 "roles": {role + ending: name for role, name in files.items()},
                 "box_to_world": box_to_world.tolist(),
                 "points": len(points),
-                "mesh": {"vertices": len(made.vertices), "faces": len(made.faces), "colour": "vertex"},
+                "mesh": {"vertices": len(made.vertices), "faces": len(made.faces), "colour": colour},
             }
         )
     return objects
@@ -356,12 +337,3 @@ def surface(
     if model is None:
         return replace(made, colors=enclosure.usual_colours(points, colours, made.vertices))
     return replace(made, colors=colours[sdf.nearest(points, made.vertices)])
-
-
-def standing(vertices: NDArray[np.float32], metres: float) -> NDArray[np.float64]:
-    """The similarity [4, 4] that sets vertices [V, 3] on the ground at the origin, the largest side ``metres`` long."""
-    low, high = vertices.min(0).astype(np.float64), vertices.max(0).astype(np.float64)
-    scale = metres / max(float((high - low).max()), FLATTEST)
-    matrix = np.diag([scale, scale, scale, 1.0])
-    matrix[:3, 3] = -scale * np.array([(low[0] + high[0]) / 2, (low[1] + high[1]) / 2, low[2]])
-    return matrix

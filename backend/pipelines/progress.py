@@ -9,14 +9,16 @@ or previews itself: it offers them, and the worker takes them when they are due.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     import torch
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -50,3 +52,14 @@ class Progress:
 
 
 Pipeline = Generator[Progress, None, dict[str, Any]]
+
+
+def telling(work: Generator[float, None, T], progress: Progress, until: float) -> Generator[Progress, None, T]:
+    """Shares done, in 0..1, as progress of the whole job: from that of ``progress`` on to ``until``."""
+    while True:
+        try:
+            share = next(work)
+        except StopIteration as end:
+            found: T = end.value
+            return found
+        yield replace(progress, fraction=progress.fraction + (until - progress.fraction) * share)

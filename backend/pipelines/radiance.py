@@ -17,10 +17,14 @@ from torch import Tensor
 
 from ..errors import Gen3DError
 from ..rendering.volume import Composited
+from .dream_field import DreamField, DreamShape
 from .nerf_fast import FastNerf, Shape
 from .nerf_paper import PaperNerf
 
 FILE = "field.safetensors"
+WORDS = "words"  # the preset of fields that were made from them
+
+Known = FastNerf | PaperNerf | DreamField
 
 
 class RadianceField(Protocol):
@@ -70,14 +74,15 @@ def build(scene: Scene, allowed: Tensor | None = None) -> FastNerf | PaperNerf:
     return FastNerf(shape, allowed) if scene.preset == "fast" else PaperNerf(shape, allowed)
 
 
-def save(field: FastNerf | PaperNerf, scene: Scene, folder: Path) -> None:
+def save(field: Known, scene: Scene, folder: Path, name: str = FILE) -> None:
     """Writes the field's file into ``folder``."""
     tensors = {name: value.detach().cpu().contiguous() for name, value in field.state_dict().items()}
-    save_file(tensors, folder / FILE, {"scene": json.dumps(asdict(scene))})
+    save_file(tensors, folder / name, {"scene": json.dumps(asdict(scene))})
 
 
-def load(folder: Path, device: torch.device) -> tuple[FastNerf | PaperNerf, Scene]:
-    """The field of a result folder. Raises Gen3DError when there is none, or it is damaged."""
+def load(folder: Path, device: torch.device) -> tuple[Known, Scene]:
+    """The field of a result folder, its first where there are several. Raises Gen3DError when there is none, or it is
+    damaged."""
     path = folder / FILE
     if not path.is_file():
         raise Gen3DError(
@@ -89,7 +94,7 @@ def load(folder: Path, device: torch.device) -> tuple[FastNerf | PaperNerf, Scen
         with safe_open(path, "pt") as file:
             scene = Scene(**json.loads(file.metadata()["scene"]))
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        field = build(scene)
+        field: Known = DreamField(DreamShape(**scene.shape)) if scene.preset == WORDS else build(scene)
         field.load_state_dict(tensors)
     except (OSError, SafetensorError, ValueError, KeyError, TypeError, RuntimeError) as error:
         raise Gen3DError(

@@ -7,12 +7,14 @@ import re
 from functools import lru_cache
 from pathlib import Path
 
+from ..errors import Gen3DError
 from .lexicon import nearest
 from .world import CATEGORIES, vocabulary
 
 _HERE = Path(__file__).parent
 POINT, SDF, POINTNET = _HERE / "point", _HERE / "sdf", _HERE / "pointnet"
-CLIP, TEXT_TO_IMAGE, TOKENIZER = _HERE / "clip", _HERE / "text_to_image", _HERE / "tokenizer"
+CLIP, CLIP_SCORER = _HERE / "clip", _HERE / "clip_scorer"
+TEXT_TO_IMAGE, TOKENIZER = _HERE / "text_to_image", _HERE / "tokenizer"
 
 # Words without which a prompt means the same to the priors.
 _FILLERS = (
@@ -42,6 +44,28 @@ def unknown_words(prompt: str) -> list[tuple[str, list[str]]]:
     """Each word that the priors do not know, and up to three that they do and that are near to it."""
     missing = [w for w in dict.fromkeys(_words(prompt)) if w not in _FILLERS.split() and not _known(w)]
     return [(word, nearest(word, set(known_words()))) for word in missing]
+
+
+def read(prompt: str, install: str) -> tuple[str, list[str]]:
+    """The prompt as the priors were taught to read, and notes on what they do not know. ``install``: what else to do.
+
+    Raises Gen3DError where they know none of its words.
+    """
+    known, can = understood(prompt), f"The embedded prior knows {', '.join(things())}"
+    if not known:
+        raise Gen3DError(
+            f"The embedded prior knows none of the words {prompt[:80]!r}.",
+            f"{can}; for other things, {install}.",
+            field="prompt",
+        )
+    missing = [
+        f"{word!r}" + (f" (near to it: {', '.join(near)})" if near else "") for word, near in unknown_words(prompt)
+    ]
+    if missing:
+        return known, [f"It does not know {', '.join(missing)}. {can}; for other things, {install}."]
+    if not thing_in(prompt):
+        return known, [f"The words name no thing that it knows. {can}; for other things, {install}."]
+    return known, []
 
 
 def thing_in(prompt: str) -> str:

@@ -4,10 +4,16 @@
 from __future__ import annotations
 
 import bpy
+import numpy as np
 
+from .. import upkeep
 from ..bridge import errors, settings
+from ..connection import handover
+from ..preferences import backend_places
 from ..properties import values
 from ..results.importing import units_per_metre
+from ..results.meshes import read_mesh
+from ..results.ply import mesh_ply
 from .common import allowed, from_panel, start_job, tell
 
 
@@ -33,9 +39,17 @@ class GEN3D_OT_generate(bpy.types.Operator):
         wanted = values(context.scene.gen3d.generate, settings.GenerateSettings)
         wanted["size"] /= units_per_metre(context.scene)
         wanted["prompt"] = (self.prompt or wanted["prompt"]).strip()
-        for name in ("image", "weights", "text_to_image"):
+        for name in ("image", "weights", "text_to_image", "scorer", "start"):
             if wanted[name].startswith("//"):  # beside the .blend file
                 wanted[name] = bpy.path.abspath(wanted[name])
+        known, item = settings.SYSTEMS[wanted["system"]], context.scene.gen3d.start_object
+        if "image" not in known:
+            wanted["image"] = ""
+        if "start" in known and item is not None:
+            try:
+                wanted["start"] = start_shape(item)
+            except errors.Gen3DError as error:
+                return tell(self, error)
         if not wanted["prompt"] and not wanted["image"]:
             return tell(
                 self,
@@ -44,3 +58,17 @@ class GEN3D_OT_generate(bpy.types.Operator):
                 ),
             )
         return start_job(self, "generate", wanted, tuple(context.scene.cursor.location))
+
+
+def start_shape(item: bpy.types.Object) -> str:
+    """The file of a mesh as it stands in the scene, modifiers and all. Raises Gen3DError where it has no faces."""
+    if upkeep.elsewhere:
+        cause = "A backend on another computer cannot read this one's meshes."
+        raise errors.Gen3DError(cause, "Leave the start shape out.", field="start")
+    whole = item.evaluated_get(bpy.context.evaluated_depsgraph_get())
+    positions, faces, colours = read_mesh(whole.to_mesh())
+    whole.to_mesh_clear()
+    if not len(faces):
+        raise errors.Gen3DError(f"{item.name} has no faces.", "Choose another start shape.", field="start")
+    turned = positions @ np.array(item.matrix_world, np.float32)[:3, :3].T
+    return str(handover.keep(backend_places()[0], mesh_ply(turned, faces, colours), ".ply"))

@@ -10,11 +10,9 @@ from ..presets import GEN3D_PT_generate_presets
 from ..properties import values
 from .common import big, column, needed_memory, props, running
 
-# What each system uses: in the panel, and in the folded one beneath.
-MAIN = {"point-e": ("seed", "count", "size")}
-MORE = {"point-e": ("weights", "guidance", "steps", "points", "resolution", "faces", "save_points", "device")}
-PICTURES = {"point-e"}  # those that can begin with a picture
-NEGATIVE = set[str]()  # those that can be told what not to make
+MAIN = ("seed", "count", "size")
+ELSEWHERE = {"image", "text_to_image", "remove_background", "negative_prompt"}  # not in a row with the others
+TECHNIQUES = {"dream-fields": "dream_fields"}
 
 
 class GEN3D_PT_generate(bpy.types.Panel):
@@ -28,9 +26,10 @@ class GEN3D_PT_generate(bpy.types.Panel):
         words = layout.column()
         words.use_property_split = False
         words.prop(plan, "prompt", text="", icon="GREASEPENCIL", placeholder="a red chair with a blue seat")
-        if plan.system in NEGATIVE:
+        known = settings.SYSTEMS[plan.system]
+        if "negative_prompt" in known:
             words.prop(plan, "negative_prompt", text="", icon="X", placeholder="what not to make")
-        if plan.system in PICTURES:
+        if "image" in known:
             layout.prop(plan, "image")
         layout.prop(plan, "system")
         quality = layout.row().split(factor=0.4)
@@ -38,7 +37,9 @@ class GEN3D_PT_generate(bpy.types.Panel):
         name.alignment = "RIGHT"
         name.label(text="Quality")
         quality.popover(GEN3D_PT_generate_presets.__name__, text=GEN3D_PT_generate_presets.bl_label)
-        props(layout, plan, MAIN[plan.system])
+        if "start" in known:
+            layout.prop(chosen, "start_object")
+        props(layout, plan, MAIN)
         layout.prop(chosen, "import_when_done")
         needed_memory(self.layout, "generate", values(plan, settings.GenerateSettings))
         big(self.layout, "gen3d.generate", "PLAY")
@@ -54,9 +55,28 @@ class GEN3D_PT_generate_more(bpy.types.Panel):
 
     def draw(self, context: bpy.types.Context) -> None:
         layout, plan = column(self.layout), context.scene.gen3d.generate
-        if plan.system in PICTURES:
+        known = settings.SYSTEMS[plan.system]
+        if "image" in known:
             layout.prop(plan, "remove_background" if plan.image else "text_to_image")
-        props(layout, plan, MORE[plan.system])
+        apart = {*ELSEWHERE, *TECHNIQUES.values()}
+        props(layout, plan, [name for name in (*known, "device") if name not in apart])
 
 
-CLASSES = (GEN3D_PT_generate, GEN3D_PT_generate_more)
+class GEN3D_PT_generate_techniques(bpy.types.Panel):
+    bl_space_type, bl_region_type, bl_category = "VIEW_3D", "UI", "Gen3D"
+    bl_idname = "GEN3D_PT_generate_techniques"
+    bl_parent_id = "GEN3D_PT_generate"
+    bl_label = "Techniques"
+    bl_options = {"DEFAULT_CLOSED"}
+
+    @classmethod
+    def poll(cls, context: bpy.types.Context) -> bool:
+        return context.scene.gen3d.generate.system in TECHNIQUES
+
+    def draw(self, context: bpy.types.Context) -> None:
+        plan = context.scene.gen3d.generate
+        group = getattr(plan, TECHNIQUES[plan.system])
+        props(column(self.layout), group, type(group).__annotations__)
+
+
+CLASSES = (GEN3D_PT_generate, GEN3D_PT_generate_more, GEN3D_PT_generate_techniques)

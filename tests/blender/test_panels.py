@@ -66,9 +66,21 @@ def test_every_setting_can_be_reached() -> None:
     names = {spec.name for spec in fields(bridge.settings.GenerateSettings)}
     bpy.context.scene.gen3d.generate.image = "/x.png"
     with_picture = draw("GEN3D_PT_generate_more")
-    assert names <= {*first.shown, *more.shown, *with_picture.shown}
+    plan, shown = bpy.context.scene.gen3d.generate, {*first.shown, *more.shown, *with_picture.shown}
     assert len(more.shown) == len(set(more.shown))
-    shown: set[str] = set()
+    for system, known in bridge.settings.SYSTEMS.items():
+        plan.system = system
+        own = {*draw("GEN3D_PT_generate").shown, *draw("GEN3D_PT_generate_more").shown}
+        assert ("image" in own) == ("image" in known) and ("start_object" in own) == ("start" in known)
+        if panels.generate.GEN3D_PT_generate_techniques.poll(bpy.context):
+            techniques = draw("GEN3D_PT_generate_techniques").shown
+            nested = panels.generate.TECHNIQUES[system]
+            assert set(techniques) == set(type(getattr(plan, nested)).__annotations__) and techniques
+            own |= {nested}
+        assert set(known) - {"remove_background", "text_to_image"} <= own
+        shown |= own
+    assert names <= shown
+    shown = set()
     for mode in ("sphere", "animation", "cameras"):
         bpy.context.scene.gen3d.capture.mode = mode
         shown.update(draw("GEN3D_PT_capture").shown)

@@ -3,13 +3,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
+from safetensors.torch import load_file
 
+from backend.errors import Gen3DError
+from backend.geometry.mesh import is_watertight
+from backend.geometry.reading import read
 from backend.guidance.clip import Clip
+from backend.pipelines import dream_fields, dreaming, nerf, radiance
 from backend.pipelines.dream_field import SPAN, UNIT, DreamField, DreamShape
 from backend.pipelines.dream_fields import (
     CROP,
@@ -21,9 +30,13 @@ from backend.pipelines.dream_fields import (
     sparsity,
     target_transmittance,
 )
+from backend.pipelines.progress import Progress, Snapshot
 from backend.rendering.viewpoints import Viewpoints, draw, rays
 from backend.rendering.volume import composite_reference
+from backend.settings import DreamFieldsSettings, GenerateSettings, MeshSettings, RemeshSettings, RenderSettings
 from tests.guidance import tiny
+
+from .runs import finish
 
 SMALL = DreamShape(steps=24, resolution=16, levels=2, finest=16, log2_rows=12)
 
@@ -97,9 +110,17 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Clip:
 
 @pytest.mark.parametrize("shape", [SMALL, replace(PAPER_SHAPE, steps=24, resolution=16)])
 def test_a_training_comes_nearer_to_the_words_and_goes_on_where_it_was(clip: Clip, shape: DreamShape) -> None:
-    rate = 1e-2 if shape.network == "grid" else 1e-3
     steady = Viewpoints(azimuth=(0, 0))  # so that what it shows is not chance
-    plan = replace(FAST, iterations=40, views=1, crops=1, rate=rate, viewpoints=steady, textures=False, tinted=False)
+    plan = replace(
+        FAST,
+        iterations=40,
+        views=1,
+        crops=1,
+        learning=replace(FAST.learning, rate=1e-2 if shape.network == "grid" else 1e-3),
+        viewpoints=steady,
+        textures=False,
+        tinted=False,
+    )
 
     def begin() -> DreamFieldsTraining:
         torch.manual_seed(0)
@@ -139,3 +160,119 @@ def test_a_field_begins_in_the_colour_that_the_guide_likes_best(clip: Clip) -> N
         likes(torch.tensor(tint)) for tint in ((0.5, 0.5, 0.5), (0.9, 0.1, 0.1), (0.1, 0.9, 0.1), (0.1, 0.1, 0.1))
     ]
     assert likes(None) > max(others) - 0.02 and max(others) - min(others) > 0.02
+
+
+# ------------------------------------------------------------------------------------------------------------- the job
+
+
+def job(folder: Path, **changes: Any) -> GenerateSettings:
+    """A dozen steps of the fast preset on a small guide."""
+    values: dict[str, Any] = {"prompt": "red cat", "system": "dream-fields", "device": "cpu", "resolution": 32}
+    return GenerateSettings(**{**values, "weights": str(folder), "iterations": 12, "scorer": str(folder), **changes})
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small() -> Iterator[None]:
+    """Fields and pictures of which nobody has to see anything: in a dozen steps they are but fog, which is slow."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(dream_fields, "FAST_SHAPE", SMALL)
+        patch.setattr(dreaming, "SHEET", 24)
+        patch.setattr(dreaming, "SMALL", 32)
+        yield
+
+
+@pytest.fixture(scope="module")
+def guide(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny.write_clip(tmp_path_factory.mktemp("guide"))
+
+
+@pytest.fixture(scope="module")
+def made(guide: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Progress], dict[str, Any]]:
+    out = tmp_path_factory.mktemp("made")
+    return out, *finish(dream_fields.generate(job(guide, count=2, size=0.5), out))
+
+
+def test_words_become_closed_coloured_meshes_that_stand(made: tuple[Path, list[Progress], dict[str, Any]]) -> None:
+    out, told, summary = made
+    fractions = [progress.fraction for progress in told]
+    assert fractions == sorted(fractions) and fractions[-1] <= 1
+    for number, own in enumerate(summary["objects"]):
+        mesh = read(out / own["files"]["ply"])[0]
+        assert is_watertight(mesh) and mesh.colors is not None
+        size = np.ptp(mesh.vertices, axis=0)
+        assert size.max() == pytest.approx(0.5, rel=1e-3) and abs(mesh.vertices[:, 2].min()) < 1e-4
+        assert {path.name for path in out.iterdir()} >= set(own["files"].values())
+        assert summary["files"]["mesh" + ("_2" if number else "")] == own["files"]["mesh"]
+    with Image.open(out / summary["files"]["view"]) as sheet:
+        assert sheet.size == (4 * dreaming.SHEET, 2 * dreaming.SHEET)
+
+
+def test_the_one_that_the_scorer_likes_best_comes_first(
+    made: tuple[Path, list[Progress], dict[str, Any]], guide: Path
+) -> None:
+    out, _, summary = made
+    scores = [own["score"] for own in summary["objects"]]
+    assert scores == sorted(scores, reverse=True) and {own["seed"] for own in summary["objects"]} == {0, 1}
+    field, scene = radiance.load(out, torch.device("cpu"))
+    assert isinstance(field, DreamField) and scene.preset == radiance.WORDS
+    assert dreaming.liking(field, Clip(guide), "red cat") == pytest.approx(scores[0], abs=1e-3)
+    assert any("ranked" in note for note in summary["notes"])
+
+
+def test_a_job_goes_on_where_it_was(guide: Path, tmp_path: Path) -> None:
+    whole, again = tmp_path / "whole", tmp_path / "again"
+    for folder in (whole, again):
+        folder.mkdir()
+    held: list[Snapshot] = []
+    pipeline = dream_fields.generate(job(guide, count=2), whole)
+    while True:
+        try:
+            progress = next(pipeline)
+        except StopIteration:
+            break
+        if progress.snapshot is not None:
+            held.append(progress.snapshot())
+    middle = next(one for one in held if one.facts["done"] == 1 and one.facts["training"])
+    for snapshot in (middle, held[-1]):
+        finish(dream_fields.generate(job(guide, count=2), again, snapshot))
+        for name in ("field.safetensors", "field_2.safetensors"):
+            one, other = (load_file(folder / name) for folder in (whole, again))
+            assert one.keys() == other.keys()
+            worst = max(float((one[key].float() - other[key].float()).abs().max()) for key in one)
+            assert worst < 1e-3
+
+
+def test_a_saved_field_gives_other_meshes_and_views(
+    made: tuple[Path, list[Progress], dict[str, Any]], tmp_path: Path
+) -> None:
+    (tmp_path / "mesh").mkdir()
+    (tmp_path / "views").mkdir()
+    wanted = RemeshSettings(str(made[0]), mesh=MeshSettings(resolution=48, texture=128))
+    _, remeshed = finish(nerf.remesh(wanted, tmp_path / "mesh"))
+    assert remeshed["mesh"]["colour"] == "texture"
+    finish(nerf.render(RenderSettings(str(made[0]), frames=2, width=32, film=False), tmp_path / "views"))
+    with Image.open(tmp_path / "views" / "views" / "0000.png") as view:
+        assert view.size == (32, 32) and np.asarray(view).std() > 1
+
+
+def test_techniques_can_be_left_out(guide: Path) -> None:
+    off = DreamFieldsSettings(poses=False, transmittance=False, backgrounds=False, localisation=False)
+    plan, _ = dream_fields.planned(job(guide, dream_fields=off, iterations=0))
+    usual, _ = dream_fields.planned(job(guide, iterations=0))
+    assert usual == FAST and plan.iterations == FAST.iterations
+    assert plan.viewpoints.azimuth == (0, 0) and plan.sparse == 0 and not plan.textures and plan.kept == 1
+    assert dream_fields.planned(job(guide, preset="paper", iterations=0)) == (PAPER, PAPER_SHAPE)
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"prompt": "  "}, "prompt"),
+        ({"image": "cat.png"}, "image"),
+        ({"weights": "embedded", "prompt": "qx"}, "prompt"),
+    ],
+)
+def test_refusals(guide: Path, tmp_path: Path, changes: dict[str, str], field: str) -> None:
+    with pytest.raises(Gen3DError) as error:
+        finish(dream_fields.generate(job(guide, **changes), tmp_path))
+    assert error.value.field == field and not list(tmp_path.iterdir())

@@ -8,11 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from backend.errors import Gen3DError
-from backend.pipelines import point_e
 
 from .tiny_point_e import QUICK, make, picture
 
@@ -105,8 +103,3 @@ def test_a_damaged_prior_is_said(prior_folder: Path, tmp_path: Path, part: str, 
     with pytest.raises(Gen3DError) as error:
         make(replace(QUICK, weights=str(copy)), tmp_path / "out")
     assert error.value.field == "weights" and not list((tmp_path / "out").iterdir())
-
-
-def test_a_flat_or_single_thing_can_stand() -> None:
-    flat = np.array([[0.1, 0.2, -0.3], [0.1, 0.2, -0.3]], np.float32)
-    assert np.isfinite(point_e.standing(flat, 1.0)).all()

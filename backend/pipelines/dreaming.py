@@ -1,0 +1,264 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What Dream Fields and DreamFusion have in common: a field for each seed is trained, ranked, and made into a mesh."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from ..errors import Gen3DError
+from ..geometry import export
+from ..geometry.standing import standing
+from ..guidance.clip import Clip
+from ..priors import embedded
+from ..rendering.orbit import orbit
+from ..rendering.viewpoints import View, rays
+from ..settings import GenerateSettings, MeshSettings
+from . import novel_views, radiance
+from .dream_field import UNIT, DreamField
+from .meshing import make_mesh
+from .progress import Pipeline, Progress, Snapshot, telling
+from .radiance import Scene
+
+BEGUN, TRAINED = 0.02, 0.85  # share of the whole job that is then done
+YIELD_SECONDS = 0.1
+DISTANCE, ELEVATION, FOCAL = 4.0, 20.0, 1.5  # of the cameras that look at what was made, in sides of half the cube
+TITLES = {"dream-fields": "Dream Fields", "dreamfusion": "DreamFusion"}
+SHEET, SMALL = 192, 128  # pixels, of one view
+JUDGED_FROM = (0.0, 45.0, 90.0, 135.0, 180.0, 225.0, 270.0, 315.0)
+
+
+class Training(Protocol):
+    """The optimisation of one field."""
+
+    field: DreamField
+    steps: int
+
+    def step(self) -> dict[str, float]:
+        """One iteration; its "loss", and more."""
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """All that the next step depends on, besides the field."""
+
+    def restore(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
+        """The inverse."""
+
+
+def prompt_of(settings: GenerateSettings) -> str:
+    """Raises Gen3DError where there is none, or a picture, which these systems do not take."""
+    if settings.image:
+        cause = f"{TITLES[settings.system]} makes things of words, not of a picture."
+        raise Gen3DError(cause, "Leave the image out, or take Point-E.", field="image")
+    if not settings.prompt.strip():
+        raise Gen3DError("There is no prompt.", "Say in words what to make.", field="prompt")
+    return settings.prompt.strip()
+
+
+def said(prompt: str, prior: str, install: str) -> tuple[str, list[str]]:
+    """The prompt as ``prior`` reads it, and notes. Raises Gen3DError where it knows none of the words."""
+    if not prior.startswith("embedded/"):
+        return prompt, [f"Made with {prior}."]
+    words, notes = embedded.read(prompt, install)
+    return words, ["Made with the embedded prior.", *notes]
+
+
+def make(
+    settings: GenerateSettings,
+    out: Path,
+    resume: Snapshot | None,
+    begin: Callable[[int], Training],
+    iterations: int,
+    judge: Callable[[], tuple[Clip, str] | None],
+    words: str,
+) -> Pipeline:
+    """Fields of all seeds and their files in ``out``: meshes, fields, and a sheet of what they look like.
+
+    begin: makes the training of a seed. judge: the CLIP by which several are ranked, best first, and its name. words:
+    what it is asked.
+    """
+    began, count = time.perf_counter(), settings.count
+    done: list[dict[str, Tensor]] = []
+    training: Training | None = None
+    if resume is not None:
+        done = [_under(f"done.{index}.", resume.tensors) for index in range(int(resume.facts["done"]))]
+    metres = settings.size or embedded.metres(settings.prompt)
+
+    def snapshot() -> Snapshot:
+        tensors = {f"done.{i}.{name}": value for i, state in enumerate(done) for name, value in state.items()}
+        facts: dict[str, Any] = {}
+        if training is not None:
+            own, facts = training.state()
+            tensors |= {f"training.{name}": value for name, value in own.items()}
+            tensors |= {f"field.{name}": value for name, value in training.field.state_dict().items()}
+        copies = {name: value.detach().to("cpu", copy=True) for name, value in tensors.items()}
+        return Snapshot(copies, {**facts, "done": len(done), "training": training is not None})
+
+    while len(done) < count:
+        training = begin(settings.seed + len(done))
+        if resume is not None and resume.facts["training"]:
+            training.field.load_state_dict(_under("field.", resume.tensors))
+            training.restore(_under("training.", resume.tensors), resume.facts)
+        resume = None
+        yield from _train(training, iterations, (len(done), count), metres, snapshot)
+        done.append({name: value.detach().cpu().clone() for name, value in training.field.state_dict().items()})
+    training = begin(settings.seed) if training is None else training
+    field, training = training.field.eval(), None
+
+    order, notes = list(range(count)), []
+    scores: list[dict[str, float]] = [{} for _ in done]
+    if count > 1 and (found := judge()) is not None:
+        yield Progress("evaluate", 0, count, TRAINED, snapshot=snapshot)
+        liked = [liking(_restored(field, state), found[0], words) for state in done]
+        order.sort(key=lambda index: -liked[index])
+        scores = [{"score": round(value, 4)} for value in liked]
+        notes.append(f"The results are ranked by {found[1]}, best first.")
+    objects, sheet = [], []
+    for place, index in enumerate(order):
+        before, after = (TRAINED + (1 - TRAINED) * (place + more) / count for more in (0, 1))
+        progress = Progress("mesh", place, count, before, snapshot=snapshot)
+        made, row = yield from _write(_restored(field, done[index]), settings, metres, place, out, progress, after)
+        objects.append({"seed": settings.seed + index, **scores[index], **made})
+        sheet.append(row)
+    Image.fromarray(np.concatenate(sheet)).save(out / "views.png")
+    files = {role: name for made in objects for role, name in made["roles"].items()}
+    return {
+        "device": str(field.origin.device),
+        "steps": iterations,
+        "seconds": round(time.perf_counter() - began, 3),
+        "box_to_world": objects[0]["box_to_world"],
+        "files": {**files, "view": "views.png"},
+        "mesh": objects[0]["mesh"],
+        "objects": [{name: value for name, value in made.items() if name != "roles"} for made in objects],
+        "notes": notes,
+    }
+
+
+def _train(
+    training: Training, iterations: int, place: tuple[int, int], metres: float, snapshot: Callable[[], Snapshot]
+) -> Generator[Progress, None, None]:
+    """Trains one field, the ``place[0]``-th of ``place[1]``."""
+    field, told, first, began = training.field, 0.0, training.steps, time.perf_counter()
+    while training.steps < iterations:
+        facts = training.step()
+        now = time.perf_counter()
+        if now - told < YIELD_SECONDS and training.steps < iterations:
+            continue
+        told = now
+        share = (place[0] + training.steps / iterations) / place[1]
+        left = place[1] * iterations * (1 - share) * (now - began) / (training.steps - first)
+        yield Progress(
+            "train",
+            training.steps,
+            iterations,
+            BEGUN + (TRAINED - BEGUN) * share,
+            seconds_left=left,
+            loss=facts["loss"],
+            preview=lambda: picture(field, [30.0], SHEET),
+            shape=lambda: standing_points(field, metres),
+            snapshot=snapshot,
+        )
+    if not all(bool(torch.isfinite(parameter).all()) for parameter in field.parameters()):
+        raise FloatingPointError("the field's weights are no longer numbers")
+
+
+def _write(
+    field: DreamField,
+    settings: GenerateSettings,
+    metres: float,
+    place: int,
+    out: Path,
+    progress: Progress,
+    until: float,
+) -> Generator[Progress, None, tuple[dict[str, Any], NDArray[np.uint8]]]:
+    """The mesh and the field of one object; what is told of it, and its views in a row."""
+    wanted = MeshSettings(
+        resolution=settings.resolution, faces=settings.faces, texture=settings.texture, watertight=True
+    )
+    device, ending = field.origin.device, f"_{place + 1}" if place else ""
+    eyes = np.array(scene(field, np.eye(4)).eyes)
+    mesh, facts = yield from telling(make_mesh(field, wanted, eyes, device), progress, until)
+    box_to_world = standing(mesh.vertices, metres)
+    files = export.write_all(mesh, box_to_world, out, f"mesh{ending}")
+    files["field"] = f"{Path(radiance.FILE).stem}{ending}.safetensors"
+    radiance.save(field, scene(field, box_to_world), out, files["field"])
+    made = {
+        "files": files,
+        "roles": {role + ending: name for role, name in files.items()},
+        "box_to_world": box_to_world.tolist(),
+        "mesh": facts,
+    }
+    return made, picture(field, [30.0, 120.0, 210.0, 300.0], SHEET)
+
+
+# ------------------------------------------------------------------------------------------------------- looking at it
+
+
+def view(azimuth: float) -> View:
+    return View(orbit(azimuth, ELEVATION, DISTANCE), FOCAL, azimuth, ELEVATION)
+
+
+def looked_at(field: DreamField, azimuths: list[float], size: int, backdrop: float = 1.0) -> Tensor:
+    """sRGB [N, 3, size, size] of the field from around, in front of a grey."""
+    seen = field.render(*rays([view(azimuth) for azimuth in azimuths], size, field.origin, UNIT), 1 / (FOCAL * size))
+    rgb = seen.rgb + backdrop * (1 - seen.opacity[:, None])
+    return rgb.clamp(0, 1).view(len(azimuths), size, size, 3).permute(0, 3, 1, 2)
+
+
+def picture(field: DreamField, azimuths: list[float], size: int) -> NDArray[np.uint8]:
+    """The field from these sides, side by side, uint8 sRGB [size, N * size, 3]."""
+    seen = looked_at(field, azimuths, size).permute(2, 0, 3, 1).reshape(size, -1, 3)
+    return novel_views.to_bytes(seen.cpu().numpy())
+
+
+def liking(field: DreamField, clip: Clip, words: str) -> float:
+    """How near the field's pictures are to the words: the mean cosine, from eight sides in front of two greys."""
+    said = clip.encode_text([words])[0]
+    shown = torch.cat([looked_at(field, list(JUDGED_FROM), SMALL, backdrop) for backdrop in (1.0, 0.5)])
+    with torch.no_grad():
+        return float((clip.encode_image(shown) @ said).mean())
+
+
+def standing_points(field: DreamField, metres: float) -> NDArray[np.float32]:
+    """Points of the surface where the mesh will stand, as ``Progress.shape`` has them."""
+    known = scene(field, np.eye(4))
+    poses = np.stack([view(azimuth).pose for azimuth in JUDGED_FROM])
+    poses[:, :3, 3] = poses[:, :3, 3] * UNIT + field.origin.cpu().numpy()
+    cameras = novel_views.lens_cameras(known, poses, known.width, known.height).to(field.origin.device)
+    found = novel_views.seen_points(field, known, cameras)
+    if len(found):
+        matrix = standing(found[:, :3], metres)
+        found[:, :3] = found[:, :3] @ matrix[:3, :3].T + matrix[:3, 3]
+    return found
+
+
+def scene(field: DreamField, box_to_world: NDArray[np.float64]) -> Scene:
+    """What the field's file says of it, seen as the sheet shows it."""
+    eyes = [orbit(azimuth, ELEVATION, DISTANCE)[:3, 3] * UNIT + field.origin.cpu().numpy() for azimuth in JUDGED_FROM]
+    return Scene(
+        radiance.WORDS,
+        vars(field.shape),
+        box_to_world.tolist(),
+        SMALL,
+        SMALL,
+        (FOCAL * SMALL, FOCAL * SMALL, SMALL / 2, SMALL / 2),
+        (0.0, 0.0, 1.0),
+        True,
+        [(float(x), float(y), float(z)) for x, y, z in eyes],
+    )
+
+
+def _restored(field: DreamField, state: dict[str, Tensor]) -> DreamField:
+    field.load_state_dict(state)
+    return field
+
+
+def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}

@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Fields that begin as a shape there is: a mesh, the result of any system, or a field of the same kind."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.spatial import cKDTree
+
+from .. import storage
+from ..errors import Gen3DError
+from ..geometry import reading
+from ..geometry.mesh import Mesh, face_crosses, sample
+from . import radiance
+from .dream_descent import Descent, Learning
+from .dream_field import UNIT, DreamField
+
+FILLED = 0.75  # of the cube's side, by the largest side of the shape
+STEPS, POINTS = 200, 2**13
+NEAR = 0.05  # how far around the surface most points are, in box units
+OPTICAL = 0.3  # of a step within the shape
+SURFACE = 2**16  # points that stand for it
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Points spread over a closed surface, box coordinates [N, 3], with unit normals and sRGB colours in 0..1."""
+
+    points: NDArray[np.float64]
+    normals: NDArray[np.float64]
+    colours: NDArray[np.float64] | None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_tree", cKDTree(self.points))
+
+    def near(self, points: NDArray[np.float64]) -> tuple[NDArray[np.bool_], NDArray[np.intp]]:
+        """Which of ``points`` [M, 3] are inside, by the normal of the nearest point, and which that is."""
+        tree: cKDTree = self._tree  # type: ignore[attr-defined]
+        nearest = tree.query(points)[1]
+        inside = ((points - self.points[nearest]) * self.normals[nearest]).sum(1) < 0
+        return inside, nearest
+
+
+def begin_as(field: DreamField, path: Path, seed: int) -> None:
+    """Makes an untrained field what is at ``path``: a mesh file, or a result folder.
+
+    Raises Gen3DError where there is no mesh.
+    """
+    if path.is_dir() and (path / radiance.FILE).is_file():
+        known, _ = radiance.load(path, field.origin.device)
+        if isinstance(known, DreamField) and known.shape == field.shape:
+            field.load_state_dict(known.state_dict())
+            _look(field, seed)
+            return
+    imitate(field, as_shape(_read(path), np.random.default_rng(seed)), seed)
+
+
+def as_shape(mesh: Mesh, rng: np.random.Generator) -> Shape:
+    """The mesh in the middle of the cube, FILLED of it large."""
+    points, face, weights = sample(mesh, SURFACE, rng)
+    low, high = mesh.vertices.min(0).astype(np.float64), mesh.vertices.max(0).astype(np.float64)
+    scale = 2 * UNIT * FILLED / max(float((high - low).max()), 1e-9)
+    crosses = face_crosses(mesh)[face]
+    normals = crosses / np.maximum(np.linalg.norm(crosses, axis=1, keepdims=True), 1e-30)
+    colours = None
+    if mesh.colors is not None:
+        colours = np.einsum("nk,nkc->nc", weights, mesh.colors[mesh.faces[face]] / 255.0)
+    return Shape((points - (low + high) / 2) * scale, normals, colours)
+
+
+def imitate(field: DreamField, shape: Shape, seed: int) -> None:
+    """Fits density and, where the shape has some, colours."""
+    device, step = field.origin.device, field.shape.path.step
+    rng = np.random.default_rng(seed)
+    descent = Descent(field, Learning(1e-2, 10, end=0.1, epsilon=1e-15))
+    for index in range(STEPS):
+        spread = rng.uniform(-UNIT, UNIT, (POINTS // 4, 3))
+        close = shape.points[rng.integers(len(shape.points), size=POINTS - len(spread))]
+        points = np.concatenate([spread, close + rng.normal(0, NEAR, close.shape)])
+        inside, nearest = shape.near(points)
+        x = torch.from_numpy(points).float().to(device)
+        density, colour = field.at(x)
+        wanted = -np.expm1(-OPTICAL) * torch.from_numpy(inside).float().to(device)
+        loss = torch.nn.functional.mse_loss(-torch.expm1(-density * step), wanted)
+        if shape.colours is not None:
+            known = torch.from_numpy(shape.colours[nearest[len(spread) :]]).float().to(device)
+            loss = loss + 0.1 * torch.nn.functional.mse_loss(colour[len(spread) :], known)
+        descent.step(loss, index, STEPS)
+    _look(field, seed)
+
+
+@torch.no_grad()
+def _look(field: DreamField, seed: int) -> None:
+    """Has the occupancy grid know all of the field."""
+    generator = torch.Generator(field.origin.device).manual_seed(seed)
+    for _ in range(8):  # each forgets a part of what it took the cells for
+        field.occupancy.update(field.density, 0, 1.0, generator)
+
+
+def _read(path: Path) -> Mesh:
+    """Z up; of a result folder, its first object."""
+    file = path
+    if path.is_dir():
+        files = (storage.read_result(path) or {}).get("files", {})
+        file = path / str(files.get("ply") or files.get("mesh") or "")
+    mesh = reading.read(file)[0] if file.is_file() else None
+    if mesh is None or not len(mesh.faces):
+        cause = f"{path} holds no mesh to begin with."
+        raise Gen3DError(cause, "Give a PLY or GLB file, or the folder of a result.", field="start")
+    return mesh
