@@ -141,15 +141,34 @@ class DreamFieldsSettings:
 
 
 @dataclass(frozen=True)
+class DreamFusionSettings:
+    """The techniques of DreamFusion, and what helps against things with several faces."""
+
+    first_image: bool = option(True, help="draw a picture of the words first, and show it")
+    reference: bool = option(False, help="hold the front view against that picture")
+    shading: bool = option(True, help="light the thing by random lamps, which shows what is only painted on")
+    orientation: bool = option(True, help="keep surfaces turned towards the camera")
+    opacity: bool = option(True, help="keep the air clear")
+    view_prompts: bool = option(True, help="say in the prompt from which side the thing is seen")
+    front: str = option("", longest=2000, help="prompt of the front view; empty: the prompt and its side")
+    side: str = option("", longest=2000, help="prompt of the side views; empty: the prompt and its side")
+    back: str = option("", longest=2000, help="prompt of the back view; empty: the prompt and its side")
+    overhead: str = option("", longest=2000, help="prompt of the view from above; empty: the prompt and its side")
+    perp_neg: float = option(0.0, low=0.0, high=10.0, help="how much the other sides are avoided in each view; 0: not")
+    annealing: bool = option(False, help="let the noise become less while the thing takes shape")
+
+
+@dataclass(frozen=True)
 class GenerateSettings:
     """Words, or a picture, to a coloured mesh."""
 
     prompt: str = option("", longest=2000, help="what to make, in words")
+    negative_prompt: str = option("", longest=2000, help="what not to make, in words")
     image: str = option("", subtype="file", help="picture of the thing, in place of words")
     system: str = option(
         "point-e",
-        choices=("point-e", "dream-fields"),
-        help="how to make it: points, or a field that CLIP guides",
+        choices=("point-e", "dream-fields", "dreamfusion"),
+        help="how to make it: points, a field that CLIP guides, or one that a text-to-image model guides",
     )
     preset: str = option("fast", choices=("fast", "paper"), help="of fields: hash grid, or the network of the paper")
     weights: str = option(
@@ -170,6 +189,7 @@ class GenerateSettings:
     )
     scorer: str = option("", help="CLIP by which several results of one prompt are ranked; empty takes what is there")
     dream_fields: DreamFieldsSettings = field(default_factory=DreamFieldsSettings)
+    dreamfusion: DreamFusionSettings = field(default_factory=DreamFusionSettings)
     resolution: int = option(128, low=32, high=256, help="samples of the surface's grid along each side")
     faces: int = option(50_000, low=0, high=5_000_000, help="target number of triangles; 0 keeps all")
     texture: int = option(
@@ -189,6 +209,10 @@ SYSTEMS = {
     ),
     "dream-fields": (
         "start", "preset", "iterations", "weights", "scorer", "resolution", "faces", "texture", "dream_fields",
+    ),
+    "dreamfusion": (
+        "negative_prompt", "start", "preset", "iterations", "guidance", "weights", "scorer", "resolution", "faces",
+        "texture", "dreamfusion",
     ),
 }  # fmt: skip
 """What each system can be told, besides what all can: prompt, count, seed, size and device."""

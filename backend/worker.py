@@ -49,9 +49,13 @@ LOCK_SECONDS = 60.0
 
 def pipelines() -> dict[str, Run]:
     """Every kind of job and what does it."""
-    from .pipelines import bake, dream_fields, nerf, point_e
+    from .pipelines import bake, dream_fields, dreamfusion, nerf, point_e
 
-    systems: dict[str, Run] = {"point-e": point_e.generate, "dream-fields": dream_fields.generate}
+    systems: dict[str, Run] = {
+        "point-e": point_e.generate,
+        "dream-fields": dream_fields.generate,
+        "dreamfusion": dreamfusion.generate,
+    }
     return {
         "generate": lambda wanted, out, resume: systems[wanted.system](wanted, out, resume),
         "nerf": nerf.train,

@@ -45,6 +45,7 @@ TITLES = {
     "cuda": "CUDA",
     "cursor": "3D Cursor",
     "dialect": "Format",
+    "dreamfusion": "DreamFusion",
     "elevation_max": "Max",
     "elevation_min": "Elevation Min",
     "instant-ngp": "Instant-NGP",
@@ -63,6 +64,7 @@ def classes() -> list[type[Any]]:
     """The property groups, in the order in which they must be registered."""
     return [
         Gen3DDreamFields,
+        Gen3DDreamFusion,
         Gen3DGenerate,
         Gen3DCapture,
         Gen3DMesh,
@@ -140,7 +142,12 @@ def _title(name: str) -> str:
 
 
 Gen3DDreamFields = _group("Gen3DDreamFields", settings.DreamFieldsSettings)
-Gen3DGenerate = _group("Gen3DGenerate", settings.GenerateSettings, {"dream_fields": Gen3DDreamFields})
+Gen3DDreamFusion = _group("Gen3DDreamFusion", settings.DreamFusionSettings)
+Gen3DGenerate = _group(
+    "Gen3DGenerate",
+    settings.GenerateSettings,
+    {"dream_fields": Gen3DDreamFields, "dreamfusion": Gen3DDreamFusion},
+)
 Gen3DCapture = _group("Gen3DCapture", CaptureSettings)
 Gen3DMesh = _group("Gen3DMesh", settings.MeshSettings)
 Gen3DViews = _group("Gen3DViews", ViewSettings)

@@ -33,12 +33,18 @@ class Said:
     words: Tensor
     added: dict[str, Tensor]
 
+    def of(self, which: Sequence[int]) -> Said:
+        """That of these prompts, in this order."""
+        index = list(which)
+        return Said(self.words[index], {name: value[index] for name, value in self.added.items()})
+
 
 class DiffusionPrior:
     """A model ready to criticise, frozen.
 
-    Attributes: ``size`` (side in pixels of the pictures it was made for), ``steps`` (of its noise schedule),
-    ``signal2`` (ᾱ of each, float32 [steps]), ``prediction`` (of what: "epsilon", "v_prediction" or "sample").
+    Attributes: ``pipeline`` (the whole of it), ``size`` (side in pixels of the pictures it was made for), ``steps`` (of
+    its noise schedule), ``signal2`` (ᾱ of each, float32 [steps]), ``prediction`` (of what: "epsilon", "v_prediction" or
+    "sample").
     """
 
     def __init__(
@@ -49,33 +55,33 @@ class DiffusionPrior:
         Raises Gen3DError for a folder that holds no such pipeline, whole.
         """
         self.device = torch.device(device)
-        self._pipeline: Any = load_pipeline(Path(folder), precision(self.device, dtype))
-        self._unet: Any = getattr(self._pipeline, "unet", None)
-        self._vae: Any = getattr(self._pipeline, "vae", None)
-        levels = getattr(self._pipeline.scheduler, "alphas_cumprod", None)
+        self.pipeline: Any = load_pipeline(Path(folder), precision(self.device, dtype))
+        self._unet: Any = getattr(self.pipeline, "unet", None)
+        self._vae: Any = getattr(self.pipeline, "vae", None)
+        levels = getattr(self.pipeline.scheduler, "alphas_cumprod", None)
         if self._unet is None or levels is None:
             raise Gen3DError(
                 f"{folder} holds a text-to-image pipeline without a U-Net or without a noise schedule of fixed steps.",
                 "Take Stable Diffusion 1, 2 or XL, DeepFloyd IF, or a pipeline made of one of them.",
                 field="text_to_image",
             )
-        for part in self._pipeline.components.values():
+        for part in self.pipeline.components.values():
             if isinstance(part, torch.nn.Module):
                 part.to(self.device).eval().requires_grad_(False)
         self.signal2: Tensor = levels.to(self.device, torch.float32)
         self.steps = len(self.signal2)
-        self.prediction = str(self._pipeline.scheduler.config.prediction_type)
+        self.prediction = str(self.pipeline.scheduler.config.prediction_type)
         self.channels = int(self._unet.config.in_channels)
-        self._shrunk = int(getattr(self._pipeline, "vae_scale_factor", 8)) if self._vae is not None else 1
+        self._shrunk = int(getattr(self.pipeline, "vae_scale_factor", 8)) if self._vae is not None else 1
         self.size = int(self._unet.config.sample_size) * self._shrunk
 
     def say(self, prompts: Sequence[str], negative: str = "") -> tuple[Said, Said]:
         """What prompts say, and as often what is to be avoided says ("": nothing in particular)."""
-        takes = inspect.signature(self._pipeline.encode_prompt).parameters
+        takes = inspect.signature(self.pipeline.encode_prompt).parameters
         options: dict[str, Any] = {"do_classifier_free_guidance": True, "num_images_per_prompt": 1}
         options |= {"negative_prompt": [negative] * len(prompts)} if negative else {}  # some have an own nothing
         with torch.no_grad():
-            told = self._pipeline.encode_prompt(
+            told = self.pipeline.encode_prompt(
                 list(prompts), device=self.device, **{name: options[name] for name in options if name in takes}
             )
         words, avoided, *pooled = told
@@ -89,7 +95,7 @@ class DiffusionPrior:
     def forget_words(self) -> None:
         """Moves the text encoders, which are often larger than all else, out of the device's memory."""
         for name in OFFLOAD:
-            if (encoder := getattr(self._pipeline, name, None)) is not None:
+            if (encoder := getattr(self.pipeline, name, None)) is not None:
                 encoder.to("cpu")
 
     def encode(self, pixels: Tensor) -> Tensor:

@@ -54,31 +54,38 @@ class TextToImage:
     def draw(
         self, prompt: str, *, seed: int = 0, steps: int = 0, guidance: float = 0.0, view: str = VIEW
     ) -> Generator[Step, None, Image.Image]:
-        """Draws one picture (RGB); the same seed on the same device gives the same. To stop iterating is to cancel.
+        """As ``draw`` below."""
+        return draw(self._pipeline, view.replace("{prompt}", prompt), seed=seed, steps=steps, guidance=guidance)
 
-        ``steps`` and ``guidance`` 0 take the pipeline's own. Raises Gen3DError where its safety checker withholds
-        the picture.
-        """
-        options: dict[str, Any] = {"num_inference_steps": steps} if steps else {}
-        options |= {"guidance_scale": guidance} if guidance else {}
-        known = inspect.signature(self._pipeline.__call__).parameters
-        generator = torch.Generator("cpu").manual_seed(seed)  # noise from the CPU is the same everywhere
 
-        def work(tell: Callable[[Step], None]) -> Any:
-            def stepped(pipeline: Any, index: int, time: Any, tensors: dict[str, Any]) -> dict[str, Any]:
-                tell(Step(index + 1, int(pipeline.num_timesteps)))
-                return tensors
+def draw(
+    pipeline: Any, prompt: str, *, seed: int = 0, steps: int = 0, guidance: float = 0.0
+) -> Generator[Step, None, Image.Image]:
+    """Draws one picture (RGB); the same seed on the same device gives the same. To stop iterating is to cancel.
 
-            if "callback_on_step_end" in known:
-                options["callback_on_step_end"] = stepped
-            return self._pipeline(prompt=view.replace("{prompt}", prompt), generator=generator, **options)
+    ``steps`` and ``guidance`` 0 take the pipeline's own. Raises Gen3DError where its safety checker withholds the
+    picture.
+    """
+    options: dict[str, Any] = {"num_inference_steps": steps} if steps else {}
+    options |= {"guidance_scale": guidance} if guidance else {}
+    known = inspect.signature(pipeline.__call__).parameters
+    generator = torch.Generator("cpu").manual_seed(seed)  # noise from the CPU is the same everywhere
 
-        drawn = yield from reports(work)
-        if any(getattr(drawn, "nsfw_content_detected", None) or ()):
-            cause = "The safety checker of the text-to-image model withheld the picture."
-            raise Gen3DError(cause, "Take another seed or other words, or give an image.", field="prompt")
-        image: Image.Image = drawn.images[0]
-        return image.convert("RGB")
+    def work(tell: Callable[[Step], None]) -> Any:
+        def stepped(pipeline: Any, index: int, time: Any, tensors: dict[str, Any]) -> dict[str, Any]:
+            tell(Step(index + 1, int(pipeline.num_timesteps)))
+            return tensors
+
+        if "callback_on_step_end" in known:
+            options["callback_on_step_end"] = stepped
+        return pipeline(prompt=prompt, generator=generator, **options)
+
+    drawn = yield from reports(work)
+    if any(getattr(drawn, "nsfw_content_detected", None) or ()):
+        cause = "The safety checker of the text-to-image model withheld the picture."
+        raise Gen3DError(cause, "Take another seed or other words, or give an image.", field="prompt")
+    image: Image.Image = drawn.images[0]
+    return image.convert("RGB")
 
 
 def load_pipeline(folder: Path, dtype: torch.dtype) -> Any:

@@ -24,6 +24,7 @@ from ..rendering.volume import Composited, composite, visible
 SPAN = 1.5
 UNIT = 1 / SPAN
 """Of the cube, in box coordinates."""
+WIDTH = 0.2
 DEVIATION = 1 / math.sqrt(12)
 """Of a place that is anywhere in a step or a pixel, in its widths."""
 
@@ -31,8 +32,9 @@ DEVIATION = 1 / math.sqrt(12)
 @dataclass(frozen=True)
 class DreamShape:
     """What fixes a field; JSON-ready. network: "grid" or "mlp"; steps: samples along the cube's diagonal; air and blob:
-    what is added to the density before its softplus, everywhere and, falling to nothing at half of the cube's half
-    side, in the middle; density: what the softplus is multiplied by."""
+    what is added to the density before its softplus, everywhere and, as a Gaussian of WIDTH half sides, in the middle
+    (Poole et al. 2022, App. A.2); density: what the softplus is multiplied by; bound: radius in half sides of the
+    sphere that takes the place of the cube; 0: none does."""
 
     network: str = "grid"
     steps: int = 96
@@ -40,6 +42,7 @@ class DreamShape:
     air: float = -1.0
     blob: float = 2.0
     density: float = 4.0
+    bound: float = 0.0
     finest: int = 96
     levels: int = 4
     log2_rows: int = 18
@@ -68,8 +71,11 @@ class DreamField(nn.Module):
     def look(self, points: Tensor, directions: Tensor, along: Tensor, across: Tensor) -> tuple[Tensor, Tensor]:
         """Density [N] per unit of the box, nil outside of the cube, and colour [N, 3] of Gaussians."""
         raw = self.network.raw(points, directions, along, across).float()
-        blob = self.shape.blob * (1 - points.norm(dim=1) / (0.5 * UNIT)) if self.shape.blob else 0.0
-        inside = (points - self.origin).abs().amax(1) <= UNIT
+        blob = (
+            self.shape.blob * torch.exp(-0.5 * (points.norm(dim=1) / (WIDTH * UNIT)) ** 2) if self.shape.blob else 0.0
+        )
+        away = points - self.origin
+        inside = away.norm(dim=1) <= self.shape.bound * UNIT if self.shape.bound else away.abs().amax(1) <= UNIT
         density = self.shape.density * SPAN * F.softplus(raw[:, 0] + self.shape.air + blob)
         return density * inside, torch.sigmoid(raw[:, 1:])
 

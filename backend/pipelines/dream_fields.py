@@ -34,7 +34,6 @@ from .progress import Pipeline, Progress, Snapshot
 from .start_shape import begin_as
 
 GUIDES = ("clip-vit-b16", "clip-vit-b32", "clip-vit-l14")  # the first that is installed
-SCORERS = ("clip-vit-b32", "clip-vit-b16", "clip-vit-l14")  # the first that is installed and is not the guide
 INSTALL = "install published weights with `gen3d models install clip-vit-b16`"
 RENDERED = 168
 """Pixels of a side, at most (App. C)."""
@@ -110,12 +109,7 @@ def generate(settings: GenerateSettings, out: Path, resume: Snapshot | None = No
             begin_as(field, Path(settings.start), seed)
         return DreamFieldsTraining(field, clip, words, plan, seed)
 
-    def judge() -> tuple[Clip, str] | None:
-        others = [name for name in SCORERS if name != guide]
-        found, name = weights.choose(settings.scorer, others, embedded.CLIP_SCORER)
-        return None if found is None else (Clip(found, device), name)
-
-    content = yield from dreaming.make(settings, out, resume, begin, plan.iterations, judge, words)
+    content = yield from dreaming.make(settings, out, resume, begin, plan.iterations, guide, words)
     return {**content, "prior": guide, "notes": [*notes, *content.get("notes", ())]}
 
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from .. import weights
 from ..errors import Gen3DError
 from ..geometry import export
 from ..geometry.standing import standing
@@ -31,6 +32,7 @@ from .radiance import Scene
 BEGUN, TRAINED = 0.02, 0.85  # share of the whole job that is then done
 YIELD_SECONDS = 0.1
 DISTANCE, ELEVATION, FOCAL = 4.0, 20.0, 1.5  # of the cameras that look at what was made, in sides of half the cube
+SCORERS = ("clip-vit-b32", "clip-vit-b16", "clip-vit-l14")  # the first that is installed and is not the guide
 TITLES = {"dream-fields": "Dream Fields", "dreamfusion": "DreamFusion"}
 SHEET, SMALL = 192, 128  # pixels, of one view
 JUDGED_FROM = (0.0, 45.0, 90.0, 135.0, 180.0, 225.0, 270.0, 315.0)
@@ -76,13 +78,13 @@ def make(
     resume: Snapshot | None,
     begin: Callable[[int], Training],
     iterations: int,
-    judge: Callable[[], tuple[Clip, str] | None],
+    guide: str,
     words: str,
 ) -> Pipeline:
     """Fields of all seeds and their files in ``out``: meshes, fields, and a sheet of what they look like.
 
-    begin: makes the training of a seed. judge: the CLIP by which several are ranked, best first, and its name. words:
-    what it is asked.
+    begin: makes the training of a seed. guide: what guides it; several are ranked by a CLIP other than that, best
+    first, which is asked for the ``words``.
     """
     began, count = time.perf_counter(), settings.count
     done: list[dict[str, Tensor]] = []
@@ -114,7 +116,7 @@ def make(
 
     order, notes = list(range(count)), []
     scores: list[dict[str, float]] = [{} for _ in done]
-    if count > 1 and (found := judge()) is not None:
+    if count > 1 and (found := scorer(settings, guide, field.origin.device)) is not None:
         yield Progress("evaluate", 0, count, TRAINED, snapshot=snapshot)
         liked = [liking(_restored(field, state), found[0], words) for state in done]
         order.sort(key=lambda index: -liked[index])
@@ -216,6 +218,13 @@ def picture(field: DreamField, azimuths: list[float], size: int) -> NDArray[np.u
     """The field from these sides, side by side, uint8 sRGB [size, N * size, 3]."""
     seen = looked_at(field, azimuths, size).permute(2, 0, 3, 1).reshape(size, -1, 3)
     return novel_views.to_bytes(seen.cpu().numpy())
+
+
+def scorer(settings: GenerateSettings, guide: str, device: torch.device) -> tuple[Clip, str] | None:
+    """The CLIP that ranks, and its name."""
+    others = [name for name in SCORERS if name != guide]
+    folder, name = weights.choose(settings.scorer, others, embedded.CLIP_SCORER)
+    return None if folder is None else (Clip(folder, device), name)
 
 
 def liking(field: DreamField, clip: Clip, words: str) -> float:

@@ -238,6 +238,11 @@ def begin_with_words(model: TextToImage, priors: Path) -> str:
     return ""
 
 
+def hidden(name: str) -> bool:
+    """Whether a weight lies between two layers; at the borders are what reads and writes pictures, words and times."""
+    return any(part in name for part in ("_blocks.", "mid_block.", "encoder.layers."))
+
+
 def main(argv: list[str]) -> None:
     parser = argparse.ArgumentParser(prog="train unet", description=__doc__)
     arguments(parser, PLAN)
@@ -263,7 +268,7 @@ def train(plan: Plan, session: Session, shape: Shape, pool: Pool, workers: int =
         model.unet.set_attn_processor(AttnProcessor())  # plain matrix products, as in autocast
     batches = Batches(plan, pool, session.device, workers)
     try:
-        mean = fit(model, Objective(model, batches), plan, session)
+        mean = fit(model, Objective(model, batches), plan, session, hidden)
     finally:
         batches.close()
     folder = session.folder / "export"

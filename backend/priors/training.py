@@ -134,11 +134,13 @@ def fit(
 ) -> dict[str, Tensor]:
     """Trains ``model`` by ``loss(step)`` and returns the moving average of its state.
 
-    hidden: names the matrices between two layers of a block, which Muon orthogonalises (Jordan et al., 2024); all
-    else is AdamW's. Raises Gen3DError where the folder holds a training by another plan.
+    hidden: names the matrices between two layers of a block, which Muon orthogonalises (Jordan et al., 2024), the
+    kernels of convolutions among them; all else is AdamW's. Raises Gen3DError where the folder holds a training by
+    another plan.
     """
     model.to(session.device).train()
-    optimisers = _optimisers(model, plan, hidden)
+    inner = [Inner(p) for name, p in model.named_parameters() if p.requires_grad and p.ndim > 1 and hidden(name)]
+    optimisers = _optimisers(model, plan, inner)
     mean = {name: value.detach().clone() for name, value in model.state_dict().items()}
     step = _resume(session, plan, model, optimisers, mean)
     began = saved = time.monotonic()
@@ -148,6 +150,8 @@ def fit(
         model.zero_grad(set_to_none=True)
         value.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        for each in inner:
+            each.matrix.grad = flat(each.of.grad)
         for optimiser in optimisers:
             for group in optimiser.param_groups:
                 group["lr"] = plan.rate_at(step) * group["share"]
@@ -166,17 +170,35 @@ def fit(
     return mean
 
 
-def _optimisers(model: nn.Module, plan: Plan, hidden: Callable[[str], bool]) -> list[torch.optim.Optimizer]:
+class Inner:
+    """A weight, and the same memory as a matrix: a row for each thing that comes out."""
+
+    def __init__(self, of: nn.Parameter) -> None:
+        self.of, matrix = of, flat(of.detach())
+        assert matrix is not None and matrix.data_ptr() == of.data_ptr()
+        self.matrix = nn.Parameter(matrix)
+
+
+def flat(weight: Tensor | None) -> Tensor | None:
+    """[out, in] of a weight [out, in] or [out, in, height, width], as it lies in memory."""
+    if weight is None or weight.ndim == 2:
+        return weight
+    return (weight if weight.is_contiguous() else weight.permute(0, 2, 3, 1)).flatten(1)
+
+
+def _optimisers(model: nn.Module, plan: Plan, inner: list[Inner]) -> list[torch.optim.Optimizer]:
     """Weight decay is for matrices only; Muon's steps are scaled to be as long as AdamW's, and may be longer."""
-    trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
-    inner = [p for name, p in trained.items() if p.ndim == 2 and hidden(name)]
-    taken = {id(p) for p in inner}
-    matrices = [p for p in trained.values() if p.ndim > 1 and id(p) not in taken]
-    others = [p for p in trained.values() if p.ndim <= 1]
+    taken = {id(each.of) for each in inner}
+    trained = [p for p in model.parameters() if p.requires_grad and id(p) not in taken]
+    matrices, others = [p for p in trained if p.ndim > 1], [p for p in trained if p.ndim <= 1]
     groups = [{"params": matrices, "weight_decay": plan.decay}, {"params": others, "weight_decay": 0.0}]
     found: list[torch.optim.Optimizer] = [torch.optim.AdamW(groups, lr=plan.rate, betas=(0.9, 0.98), fused=True)]
     if inner:
-        found.append(torch.optim.Muon(inner, lr=plan.rate, weight_decay=plan.decay, adjust_lr_fn="match_rms_adamw"))
+        found.append(
+            torch.optim.Muon(
+                [each.matrix for each in inner], lr=plan.rate, weight_decay=plan.decay, adjust_lr_fn="match_rms_adamw"
+            )
+        )
     for optimiser, share in zip(found, (1.0, MUON), strict=False):
         for group in optimiser.param_groups:
             group["share"] = share

@@ -48,14 +48,10 @@ def lamp(eye: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.float
     return np.asarray(direction / np.linalg.norm(direction) * rng.uniform(0.8, 1.5), np.float64)
 
 
-def orientation(weights: Tensor, normal: Tensor, directions: Tensor, rays: int) -> Tensor:
-    """What is seen from behind: Σ w max(0, n·d)², the mean over ``rays`` (Verbin et al., "Ref-NeRF", 2022, eq. 11).
-
-    weights [N], through which nothing is learned here, so that the field does not just become thinner; normal and
-    directions of view [N, 3].
-    """
-    backwards = torch.relu((normal * directions).sum(1)) ** 2
-    return (weights.detach() * backwards).sum() / rays
+def seen_from_behind(normal: Tensor, directions: Tensor) -> Tensor:
+    """max(0, n·d)² [N] of normals and directions of view [N, 3]: what a surface that is seen does not have. Its mean,
+    weighted by what is seen, is the orientation loss (Verbin et al., "Ref-NeRF", 2022, eq. 11)."""
+    return torch.relu((normal * directions).sum(1)) ** 2
 
 
 def sparseness(opacity: Tensor) -> Tensor:

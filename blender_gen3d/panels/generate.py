@@ -12,7 +12,7 @@ from .common import big, column, needed_memory, props, running
 
 MAIN = ("seed", "count", "size")
 ELSEWHERE = {"image", "text_to_image", "remove_background", "negative_prompt"}  # not in a row with the others
-TECHNIQUES = {"dream-fields": "dream_fields"}
+TECHNIQUES = {"dream-fields": "dream_fields", "dreamfusion": "dreamfusion"}
 
 
 class GEN3D_PT_generate(bpy.types.Panel):

@@ -10,7 +10,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from backend.rendering.shading import lamp, lit, normals, orientation, shading, sparseness
+from backend.rendering.shading import lamp, lit, normals, seen_from_behind, shading, sparseness
 
 
 def test_normals_of_a_ball_point_outwards_and_can_be_learned_from() -> None:
@@ -54,11 +54,10 @@ def test_lamps_are_on_the_side_of_the_camera() -> None:
 def test_only_what_faces_away_costs_and_weights_learn_nothing_by_it() -> None:
     normal = F.normalize(torch.tensor([[0.0, 0.0, 1.0], [0.0, 1.0, 1.0]]), dim=1).requires_grad_()
     view = torch.tensor([[0.0, 0.0, -1.0], [0.0, 0.0, 1.0]])
-    weights = torch.tensor([0.7, 0.4], requires_grad=True)
-    loss = orientation(weights, normal, view, 2)
-    assert float(loss.detach()) == pytest.approx(0.4 * 0.5 / 2)
-    loss.backward()  # type: ignore[no-untyped-call]
-    assert weights.grad is None and normal.grad is not None and float(normal.grad[0].abs().sum()) == 0
+    found = seen_from_behind(normal, view)
+    assert found.tolist() == pytest.approx([0, 0.5])
+    found.sum().backward()  # type: ignore[no-untyped-call]
+    assert normal.grad is not None and float(normal.grad[0].abs().sum()) == 0
 
 
 def test_fog_costs_more_than_nothing() -> None:

@@ -1,0 +1,345 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""DreamFusion (Poole et al., "DreamFusion: Text-to-3D using 2D Diffusion", 2022).
+
+A field is rendered from random sides, under random lamps; the pictures are noised, and a text-to-image model says what
+noise it sees in them. The difference is the direction in which the field changes (§3, ``score_distillation``). Prompts
+say from where one looks (§3.2), shading without texture keeps shapes from being painted on something flat (§3.1), and
+two regularisers keep surfaces turned towards the camera and air clear (App. A.2).
+
+Against things with several faces: prompts of the user's own for each side, Perp-Neg, and noise that becomes less.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor, nn
+
+from .. import weights
+from ..errors import Gen3DError
+from ..fields.positional_encoding import positional_encoding
+from ..guidance import text_to_image
+from ..guidance.diffusion_prior import DiffusionPrior, Said
+from ..guidance.score_distillation import WEIGHTS, distillation_loss, guided, noised, perp_neg
+from ..priors import embedded
+from ..rendering import viewpoints
+from ..rendering.orbit import orbit
+from ..rendering.shading import ALBEDO, TEXTURELESS, lamp, lit, normals, seen_from_behind, shading, sparseness
+from ..rendering.viewpoints import DREAM_FUSION, View, Viewpoints
+from ..rendering.volume import composite
+from ..settings import DreamFusionSettings, GenerateSettings
+from . import dreaming
+from .devices import choose_device
+from .dream_descent import Descent, Learning
+from .dream_field import UNIT, DreamField, DreamShape
+from .progress import Pipeline, Progress, Snapshot
+from .start_shape import begin_as
+
+PRIORS = (  # the first that is installed
+    "stable-diffusion-v1-5/stable-diffusion-v1-5",
+    "stabilityai/stable-diffusion-2-1-base",
+    "stabilityai/stable-diffusion-xl-base-1.0",
+    "DeepFloyd/IF-I-XL-v1.0",
+)
+INSTALL = f"install a text-to-image model, such as with `gen3d models install {PRIORS[0]}`"
+DRAWN = 25, 4.0  # steps and guidance, by the embedded prior
+ANNEALED = 0.5  # of the noise levels, at the end
+FRONT = View(orbit(0.0, 15.0, 1.25), 1.0, 0.0, 15.0)
+REFERENCE = 100.0  # the weight of the squared difference to the first picture
+
+SIDES = ("front view", "side view", "back view", "overhead view")
+UPDATE_EVERY, UPDATE_SAMPLES, UPDATE_SHARE, PRUNE_FROM = 8, 2**13, 1 / 4, 20
+GREYS = (0.3, 1.0)
+STEP = 0.5  # of the differences that normals are made of, in steps along rays
+
+
+@dataclass(frozen=True)
+class DreamFusionPlan:
+    """How a field is made.
+
+    views: pictures a step, of ``size`` pixels a side at most. guidance: ω. times: the shares of all noise levels that
+    are drawn from, evenly; ``until``: to what the higher of them has fallen at the end, where it is to fall.
+    weighting: w(t), a key of WEIGHTS. told: prompts say from which side one looks; avoided: how much those of the other
+    sides are avoided (Perp-Neg). albedo_until: the share of all iterations that are not lit; 1: none is.
+    orientation: the weight of that loss, at first and, from ``oriented`` on, a share of all iterations; sparse: that of
+    what covers the picture. plain: the share of pictures in front of a grey, instead of what the background's network
+    says of the direction.
+    """
+
+    iterations: int
+    views: int = 1
+    size: int = 64
+    viewpoints: Viewpoints = DREAM_FUSION
+    guidance: float = 100.0
+    times: tuple[float, float] = (0.02, 0.98)
+    until: float = 0.98
+    weighting: str = "sigma2"
+    told: bool = True
+    avoided: float = 0.0
+    albedo_until: float = 1 / 15
+    orientation: tuple[float, float] = (1e-4, 1e-2)
+    oriented: float = 1 / 3
+    sparse: float = 1e-3
+    plain: float = 0.0
+    learning: Learning = field(default_factory=lambda: Learning(1e-3, 1500))
+
+
+PAPER = DreamFusionPlan(15_000)
+PAPER_SHAPE = DreamShape("mlp", steps=192, bound=1.4, air=-2.0, blob=5.0)
+FAST = replace(PAPER, iterations=10_000, learning=Learning(1e-2, 100, end=0.1, epsilon=1e-15))
+FAST_SHAPE = DreamShape(bound=1.4, levels=8, finest=256, log2_rows=19)
+OWN = replace(
+    FAST,
+    iterations=400,
+    views=4,
+    guidance=4.0,
+    times=(0.2, 0.98),
+    plain=1.0,
+    albedo_until=0.2,
+    learning=Learning(1e-2, 20, end=0.1, epsilon=1e-15),
+)
+"""For the embedded prior, which knows small pictures in front of plain greys."""
+OWN_SHAPE = DreamShape(bound=1.4)
+
+
+class Background(nn.Module):
+    """The colour of what is behind the thing, by the direction of view."""
+
+    BANDS, WIDTH = 4, 32
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.enter, self.leave = nn.Linear(3 + 6 * self.BANDS, self.WIDTH), nn.Linear(self.WIDTH, 3)
+
+    def forward(self, directions: Tensor) -> Tensor:
+        """Unit vectors [N, 3] -> sRGB [N, 3]."""
+        hidden = torch.relu(self.enter(positional_encoding(directions, self.BANDS)))
+        return torch.sigmoid(self.leave(hidden))
+
+
+# ------------------------------------------------------------------------------------------------------------ training
+
+
+class DreamFusionTraining:
+    """Its optimisation. ``said``: what the model makes of the prompt of each of SIDES; ``unsaid``: of what to avoid."""
+
+    def __init__(
+        self,
+        field: DreamField,
+        prior: DiffusionPrior,
+        said: Said,
+        unsaid: Said,
+        plan: DreamFusionPlan,
+        seed: int,
+        reference: NDArray[np.uint8] | None = None,
+    ) -> None:
+        """reference: a picture of the front, uint8 sRGB [S, S, 3], which the field is held against, too."""
+        self.field, self.prior, self.plan, self.seed, self.steps = field, prior, plan, seed, 0
+        self.said, self.unsaid = said, unsaid
+        device = field.origin.device
+        self.size = min(plan.size, prior.size)
+        self.reference = None if reference is None else self._as_seen(reference).to(device)
+        self.background = Background().to(device)
+        self.generator = torch.Generator(device).manual_seed(seed)
+        self.descent = Descent(field, plan.learning, self.background.parameters())
+
+    def step(self) -> dict[str, float]:
+        """One iteration; its loss, opacity and noise level."""
+        plan, share = self.plan, self.steps / self.plan.iterations
+        rng = np.random.default_rng((self.seed, self.steps))
+        views = viewpoints.draw(plan.viewpoints, plan.views, rng)
+        how = shading(share, rng, plan.albedo_until)
+        lamps = [lamp(view.pose[:3, 3], rng) for view in views]
+        pictures, opacity, facing = self._render(views, how, lamps)
+        t = self._times(share, len(views))
+        loss = self._distilled(self.prior.encode(pictures), views, t)
+        oriented = min(share / plan.oriented, 1.0)
+        loss = loss + (plan.orientation[0] + (plan.orientation[1] - plan.orientation[0]) * oriented) * facing
+        loss = loss + plan.sparse * sparseness(opacity)
+        if self.reference is not None:
+            loss = loss + REFERENCE * self._unlike()
+        self.descent.step(loss, self.steps, plan.iterations)
+        self.steps += 1
+        if self.steps % UPDATE_EVERY == 0 and self.steps >= PRUNE_FROM:
+            with torch.no_grad():
+                self.field.occupancy.update(self.field.density, UPDATE_SAMPLES, UPDATE_SHARE, self.generator)
+        told = {"loss": loss, "opacity": opacity.mean(), "time": t.float().mean() / self.prior.steps}
+        return {name: float(value.detach()) for name, value in told.items()}
+
+    def _render(self, views: list[View], how: str, lamps: Sequence[Any]) -> tuple[Tensor, Tensor, Tensor]:
+        """sRGB [B, 3, S, S], opacity [B S S] and the orientation loss of the views."""
+        field, size = self.field, self.size
+        origins, directions = viewpoints.rays(views, size, field.origin, UNIT)
+        pixel = 1 / (float(np.mean([view.focal for view in views])) * size)
+        shifts = torch.rand(len(origins), generator=self.generator, device=origins.device)
+        samples = field.walk(origins, directions, shifts)
+        if self.steps >= PRUNE_FROM:
+            samples = field.lit(origins, directions, samples, pixel)
+        density, colour = field.seen(origins, directions, samples, pixel)
+        facing = density.new_zeros(())
+        if how != ALBEDO and len(samples):
+            points = samples.points(origins, directions)
+            normal = normals(field.density, points, STEP * field.shape.path.step)
+            where = torch.from_numpy(np.stack(lamps)).float().to(origins.device) * UNIT + field.origin
+            towards = nn.functional.normalize(where[samples.rays // size**2] - points, dim=1)
+            albedo = torch.ones_like(colour) if how == TEXTURELESS else colour
+            colour = lit(albedo, normal, towards)
+            behind = seen_from_behind(normal, directions[samples.rays])[:, None].expand(-1, 3)
+            # Nothing is learned through how much is seen, so that the field does not just become thinner.
+            facing = composite(density.detach(), behind.contiguous(), samples).rgb[:, 0].mean()
+        seen = composite(density, colour, samples)
+        behind = self._behind(directions, len(views))
+        rgb = seen.rgb + behind * (1 - seen.opacity[:, None])
+        return rgb.view(len(views), size, size, 3).permute(0, 3, 1, 2), seen.opacity, facing
+
+    def _as_seen(self, picture: NDArray[np.uint8]) -> Tensor:
+        """sRGB [3, S, S] of a picture, as large as the renders."""
+        scaled = Image.fromarray(picture).resize((self.size, self.size), Image.Resampling.BOX)
+        return torch.from_numpy(np.asarray(scaled).copy()).permute(2, 0, 1).float() / 255
+
+    def _unlike(self) -> Tensor:
+        """How far the front is from the reference: the mean squared difference, in front of what is at its corners."""
+        assert self.reference is not None
+        field, size = self.field, self.size
+        origins, directions = viewpoints.rays([FRONT], size, field.origin, UNIT)
+        shifts = torch.rand(len(origins), generator=self.generator, device=origins.device)
+        samples = field.lit(origins, directions, field.walk(origins, directions, shifts))
+        seen = composite(*field.seen(origins, directions, samples), samples)
+        behind = self.reference[:, [0, 0, -1, -1], [0, -1, 0, -1]].median(1).values
+        rgb = seen.rgb + behind * (1 - seen.opacity)[:, None]
+        return nn.functional.mse_loss(rgb.T.reshape(3, size, size), self.reference)
+
+    def _behind(self, directions: Tensor, count: int) -> Tensor:
+        """What is behind the thing [N, 3]."""
+        device, generator = directions.device, self.generator
+        grey = GREYS[0] + (GREYS[1] - GREYS[0]) * torch.rand(count, generator=generator, device=device)
+        plain = torch.rand(count, generator=generator, device=device) < self.plan.plain
+        each = len(directions) // count
+        greys = grey.repeat_interleave(each)[:, None].expand(-1, 3)
+        if bool(plain.all()):
+            return greys
+        return torch.where(plain.repeat_interleave(each)[:, None], greys, self.background(directions))
+
+    def _times(self, share: float, count: int) -> Tensor:
+        """Noise levels [B], between those of the plan."""
+        low, high = self.plan.times[0], self.plan.times[1]
+        high = max(low, high + (min(self.plan.until, high) - high) * share)
+        drawn = low + (high - low) * torch.rand(count, generator=self.generator, device=self.generator.device)
+        return (drawn * self.prior.steps).long().clamp(0, self.prior.steps - 1)
+
+    def _distilled(self, x: Tensor, views: list[View], t: Tensor) -> Tensor:
+        """The loss whose gradient in x is w(t) (ε̂ − ε) (eq. 3)."""
+        plan, prior = self.plan, self.prior
+        noise = torch.randn(x.shape, generator=self.generator, device=x.device)
+        noisy = noised(x.detach(), noise, prior.signal2[t])
+        own = [SIDES.index(view.words) if plan.told else 0 for view in views]
+        others = [[side for side in range(3) if side != each][:2] for each in own] if plan.avoided else []
+        prompts = [own, *zip(*others, strict=True)]
+        heard = prior.noise(noisy, t, self.unsaid.of([0] * len(own)), *(self.said.of(list(each)) for each in prompts))
+        nothing, wanted, *avoided = heard
+        if avoided:
+            weight = x.new_full((len(own),), plan.avoided)
+            score = perp_neg(nothing, wanted, avoided, [weight] * len(avoided), plan.guidance)
+        else:
+            score = guided(nothing, wanted, plan.guidance)
+        return distillation_loss(x, score, noise, WEIGHTS[plan.weighting](prior.signal2[t]))
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """All that the next step depends on, besides the field: tensors and JSON-ready facts."""
+        tensors = {"optical": self.field.occupancy.optical, "generator": self.generator.get_state()}
+        tensors |= {f"background.{name}": value for name, value in self.background.state_dict().items()}
+        return tensors | self.descent.state(), {"steps": self.steps}
+
+    def restore(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
+        """The inverse of ``state``. Raises KeyError or RuntimeError where they are of another training."""
+        self.field.occupancy.optical.copy_(tensors["optical"])
+        self.generator.set_state(tensors["generator"])
+        self.background.load_state_dict(
+            {name.removeprefix("background."): tensors[name] for name in tensors if name.startswith("background.")}
+        )
+        self.steps = int(facts["steps"])
+        self.descent.restore(tensors)
+
+
+# ----------------------------------------------------------------------------------------------------------------- job
+
+
+def generate(settings: GenerateSettings, out: Path, resume: Snapshot | None = None) -> Pipeline:
+    """Makes ``count`` fields and their meshes, after a first picture of what the words say."""
+    yield Progress("prepare", 0, 0, 0.0)
+    prompt, chosen = dreaming.prompt_of(settings), settings.dreamfusion
+    device = choose_device(settings.device)
+    folder, guide = weights.choose(settings.weights, PRIORS, embedded.TEXT_TO_IMAGE)
+    if folder is None:
+        raise Gen3DError("There is no text-to-image model to distil.", f"{INSTALL.capitalize()}.", field="weights")
+    words, notes = dreaming.said(prompt, guide, INSTALL)
+    own = guide.startswith("embedded/")
+    prior = DiffusionPrior(folder, device)
+    said, unsaid = prior.say(prompts(words, chosen), settings.negative_prompt.strip())
+    picture = None
+    if chosen.first_image or chosen.reference:
+        picture = yield from _first_picture(prior, f"{words}, {SIDES[0]}", settings.seed, own)
+        Image.fromarray(picture).save(out / "picture.png")
+    prior.forget_words()
+    plan, shape = planned(settings, own)
+
+    def begin(seed: int) -> DreamFusionTraining:
+        torch.manual_seed(seed)
+        made = DreamField(shape).to(device)
+        if settings.start:
+            begin_as(made, Path(settings.start), seed)
+        return DreamFusionTraining(made, prior, said, unsaid, plan, seed, picture if chosen.reference else None)
+
+    content = yield from dreaming.make(settings, out, resume, begin, plan.iterations, guide, words)
+    if picture is not None:
+        content["files"]["picture"] = "picture.png"
+    return {**content, "prior": guide, "notes": [*notes, *content["notes"]]}
+
+
+def planned(settings: GenerateSettings, own: bool) -> tuple[DreamFusionPlan, DreamShape]:
+    """What the settings ask for. own: of the embedded prior."""
+    plan, shape = (OWN, OWN_SHAPE) if own else (FAST, FAST_SHAPE)
+    if settings.preset == "paper":
+        plan, shape = PAPER, PAPER_SHAPE
+    chosen = settings.dreamfusion
+    return replace(
+        plan,
+        iterations=settings.iterations or plan.iterations,
+        guidance=settings.guidance or plan.guidance,
+        told=chosen.view_prompts,
+        avoided=chosen.perp_neg,
+        albedo_until=plan.albedo_until if chosen.shading else 1.0,
+        orientation=plan.orientation if chosen.orientation else (0.0, 0.0),
+        sparse=plan.sparse if chosen.opacity else 0.0,
+        until=ANNEALED if chosen.annealing else plan.times[1],
+    ), shape
+
+
+def prompts(words: str, chosen: DreamFusionSettings) -> list[str]:
+    """What is said of each of SIDES."""
+    asked = (chosen.front, chosen.side, chosen.back, chosen.overhead)
+    return [text.strip() or f"{words}, {side}" for text, side in zip(asked, SIDES, strict=True)]
+
+
+def _first_picture(
+    prior: DiffusionPrior, prompt: str, seed: int, own: bool
+) -> Generator[Progress, None, NDArray[np.uint8]]:
+    """What the model draws of the words, uint8 sRGB [S, S, 3]."""
+    steps, guidance = DRAWN if own else (0, 0.0)
+    drawing = text_to_image.draw(prior.pipeline, prompt, seed=seed, steps=steps, guidance=guidance)
+    while True:
+        try:
+            done = next(drawing)
+        except StopIteration as end:
+            picture = np.asarray(end.value)
+            break
+        yield Progress("view", done.step, done.total, dreaming.BEGUN * done.step / max(done.total, 1))
+    yield Progress("view", 1, 1, dreaming.BEGUN, preview=lambda: picture)
+    return picture
