@@ -45,6 +45,12 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def as_mesh(thing: world.Thing) -> Mesh:
+    vertices, faces, colours = world.mesh_of(thing)
+    corners = np.arange(3 * len(faces), dtype=np.int32).reshape(-1, 3)
+    return Mesh(vertices[faces].reshape(-1, 3), corners, np.repeat((colours * 255).astype(np.uint8), 3, axis=0))
+
+
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Results as `gen3d generate` leaves them: the first without its points."""
@@ -52,12 +58,9 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rng = np.random.default_rng(0)
     for i in range(COUNT):
         thing = world.sample(rng)
-        vertices, faces, colours = world.mesh_of(thing)
-        corners = np.arange(3 * len(faces), dtype=np.int32).reshape(-1, 3)
-        mesh = Mesh(vertices[faces].reshape(-1, 3), corners, np.repeat((colours * 255).astype(np.uint8), 3, axis=0))
         place = folder / f"result {i}"
         place.mkdir()
-        files = export.write_all(mesh, np.eye(4), place)
+        files = export.write_all(as_mesh(thing), np.eye(4), place)
         if i:
             points = world.points_of(thing, 300, rng)
             cloud = Mesh(points[:, :3].copy(), np.empty((0, 3), np.int32), (points[:, 3:] * 255).astype(np.uint8))
@@ -234,3 +237,29 @@ def test_scores_of_the_world_against_itself_are_better_than_of_noise(models: Pat
     assert math.sqrt(point_cloud.frechet_distance(same, true)) < math.sqrt(point_cloud.frechet_distance(far, true))
     with pytest.raises(Gen3DError):
         list(evaluation.results(tmp_path / "absent"))
+
+
+def test_the_judges_that_are_shipped_know_the_world(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With nothing installed, things of the world are what their captions say, and of many kinds."""
+    monkeypatch.setenv("GEN3D_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hub"))
+    rng, prompts = np.random.default_rng(7), {}
+    (tmp_path / "true").mkdir()
+    (tmp_path / "mixed").mkdir()
+    for category in world.CATEGORIES:
+        thing = world.sample(rng, category)
+        data = export.ply(as_mesh(thing), np.eye(4))
+        prompts[category] = world.caption(thing, rng)
+        for folder in ("true", "mixed"):
+            (tmp_path / folder / f"{category}.ply").write_bytes(data)
+    (tmp_path / "true" / "prompts.json").write_text(json.dumps(prompts))
+    others = dict(zip(prompts, [*prompts.values()][7:] + [*prompts.values()][:7], strict=True))
+    (tmp_path / "mixed" / "prompts.json").write_text(json.dumps(others))
+    report = run(capsys, tmp_path / "true", tmp_path / "mixed")
+    assert report["clip"] == "embedded/clip" and report["pointnet"] == "embedded/pointnet"
+    true, mixed = report["rows"]
+    assert true["r_precision_colour"] > 70 > 20 > mixed["r_precision_colour"]
+    assert true["r_precision_colour"] > true["r_precision_geometry"] > 20
+    assert true["p_is"] > 8, "1 for things of one kind, at most 39"
