@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import CLIPTextConfig, CLIPTextModelWithProjection
+from transformers import CLIPTextConfig, CLIPTextModelWithProjection, T5Config, T5EncoderModel, T5Tokenizer
 
 from backend.errors import Gen3DError
 from backend.guidance.diffusion_prior import DiffusionPrior
@@ -115,3 +115,55 @@ def test_pictures_are_encoded_as_the_pipeline_decodes_them_and_pass_gradients(fo
 def test_what_has_no_unet_is_refused(clip_folder: Path) -> None:
     with pytest.raises(Gen3DError, match="model_index"):
         DiffusionPrior(clip_folder)
+
+
+def deepfloyd(folder: Path) -> Path:
+    """IF's first stage: pixels, T5 words, and a variance beside the noise."""
+    torch.manual_seed(0)
+    letters = [(letter, -2.0) for letter in "abcdefghijklmnopqrstuvwxyz,."]
+    words = T5Tokenizer(vocab=[("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), ("▁", -1.0), *letters], extra_ids=0)
+    encoder = T5EncoderModel(T5Config(vocab_size=len(words), d_model=32, d_kv=8, d_ff=64, num_layers=1, num_heads=4))
+    unet = diffusers.UNet2DConditionModel(
+        sample_size=16,
+        in_channels=3,
+        out_channels=6,
+        block_out_channels=(8, 16),
+        down_block_types=("ResnetDownsampleBlock2D", "SimpleCrossAttnDownBlock2D"),
+        mid_block_type="UNetMidBlock2DSimpleCrossAttn",
+        up_block_types=("SimpleCrossAttnUpBlock2D", "ResnetUpsampleBlock2D"),
+        layers_per_block=1,
+        norm_num_groups=4,
+        attention_head_dim=4,
+        cross_attention_dim=16,
+        encoder_hid_dim=32,
+        encoder_hid_dim_type="text_proj",
+        addition_embed_type="text",
+        addition_embed_type_num_heads=2,
+        resnet_time_scale_shift="scale_shift",
+    )
+    scheduler = diffusers.DDPMScheduler(
+        variance_type="learned_range", beta_schedule="squaredcos_cap_v2", thresholding=True, clip_sample=False
+    )
+    diffusers.IFPipeline(
+        tokenizer=words, text_encoder=encoder, unet=unet, scheduler=scheduler, safety_checker=None,
+        feature_extractor=None, watermarker=None, requires_safety_checker=False,
+    ).save_pretrained(folder)  # fmt: skip
+    return folder
+
+
+def test_deepfloyd_hears_what_its_own_pipeline_does(tmp_path: Path) -> None:
+    prior = DiffusionPrior(deepfloyd(tmp_path))
+    assert (prior.size, prior.channels, prior.prediction) == (16, 3, "epsilon")
+    asked: list[tuple[Any, ...]] = []
+    prior.pipeline.unet.register_forward_hook(lambda _unet, given, out: asked.append((*given, out[0])))
+    prior.pipeline("a red cat", num_inference_steps=3, guidance_scale=4.0, clean_caption=False)
+    said, nothing = prior.say(["a red cat"])
+    assert len(asked) == 3
+    for noisy, t, out in list(asked):
+        heard = prior.noise(noisy[:1], torch.tensor([int(t)]), nothing, said)
+        assert torch.allclose(torch.cat(heard), out[:, :3], atol=1e-5)
+    pixels = torch.rand(2, 3, 32, 32, requires_grad=True)
+    x = prior.encode(pixels)
+    assert x.shape == (2, 3, 16, 16) and float(x.detach().abs().max()) <= 1
+    x.sum().backward()  # type: ignore[no-untyped-call]
+    assert pixels.grad is not None and float(pixels.grad.abs().min()) > 0
