@@ -23,6 +23,7 @@ from backend import protocol, storage
 from backend.engine import Engine
 from backend.errors import Gen3DError
 from backend.jobs import ENDED, Job, JobStore
+from tests.patience import patience
 
 from .faults import toys
 
@@ -182,18 +183,18 @@ def test_cancel_ends_a_job_in_every_state_within_five_seconds(store: JobStore) -
             await toys.until(lambda: (store.get(hanging.id).progress or {}).get("phase") == "train")
             start = time.monotonic()
             both = await asyncio.gather(engine.cancel(hanging.id), engine.cancel(hanging.id))
-            assert [job.state for job in both] == ["cancelled"] * 2 and time.monotonic() - start < 5.0
+            assert [job.state for job in both] == ["cancelled"] * 2 and time.monotonic() - start < patience(5.0)
             assert toys.workers(store, hanging) == []
             await toys.until(lambda: store.get(polite.id).state == "running")
             start = time.monotonic()
             assert (await engine.cancel(polite.id)).state == "cancelled"  # while its process is still starting
-            assert time.monotonic() - start < 5.0
+            assert time.monotonic() - start < patience(5.0)
             store.resume(polite.id)
             engine.wake()
             await toys.until(lambda: storage.has_checkpoint(store.folder(polite.id)))
             start = time.monotonic()
             assert (await engine.cancel(polite.id)).state == "cancelled"
-            assert time.monotonic() - start < 2.0
+            assert time.monotonic() - start < patience(2.0)
             for job in (hanging, waiting, polite):
                 before = store.get(job.id)
                 assert await engine.cancel(job.id) == before

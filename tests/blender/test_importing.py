@@ -16,6 +16,8 @@ import numpy as np
 import pytest
 from mathutils import Vector
 
+from tests.patience import patience
+
 from . import addon, results, scenes
 
 camera_model = addon.module("capturing.camera_model")
@@ -184,7 +186,7 @@ def test_half_a_million_triangles_take_less_than_two_seconds(tmp_path: Path) -> 
     seconds = time.perf_counter() - began
     print(f"imported {done.faces} triangles in {seconds:.2f} s")
     assert done.faces == len(faces) > 500_000
-    assert seconds < 2.0
+    assert seconds < patience(2.0)
 
 
 def test_nothing_is_imported_from_what_is_wrong(tmp_path: Path) -> None:

@@ -116,7 +116,8 @@ def go_wrong(plan: dict[str, Any], step: int, work: Path) -> None:
 
 if __name__ == "__main__":
     driver.CHECKPOINT_SECONDS = CHECKPOINT_SECONDS
-    driver.CHECKPOINT_SHARE = math.inf  # importing torch for the first one costs more than all the steps
+    # Importing torch for the first checkpoint costs more than all the steps.
+    driver.CHECKPOINT_SHARE = driver.LONG_CHECKPOINT = math.inf
     worker.ORPHAN_SECONDS = ORPHAN_SECONDS
     sys.exit(
         worker.main(

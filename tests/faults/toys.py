@@ -43,7 +43,7 @@ async def running(
             task.result()
 
 
-async def until(condition: Callable[[], bool], seconds: float = 30.0) -> float:
+async def until(condition: Callable[[], bool], seconds: float = 120.0) -> float:
     """Waits; returns how long. Raises TimeoutError."""
     start = time.monotonic()
     while not condition():
@@ -53,7 +53,7 @@ async def until(condition: Callable[[], bool], seconds: float = 30.0) -> float:
     return time.monotonic() - start
 
 
-async def ended(store: JobStore, job: Job, seconds: float = 30.0) -> Job:
+async def ended(store: JobStore, job: Job, seconds: float = 120.0) -> Job:
     await until(lambda: store.get(job.id).state in ENDED, seconds)
     return store.get(job.id)
 

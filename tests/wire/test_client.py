@@ -19,6 +19,7 @@ from websockets.sync.server import serve as serve_sync
 from blender_gen3d.bridge import errors, home, protocol, runtime
 from blender_gen3d.connection import wire
 from blender_gen3d.connection.client import ENDED, Client, Fetched, Link
+from tests.patience import patience
 
 from .conftest import Backend
 
@@ -29,7 +30,7 @@ def finder(where: Path) -> Callable[[threading.Event], runtime.Runtime]:
     return lambda stop: runtime.read(home.runtime_file(where))
 
 
-def eventually(condition: Callable[[], Any], seconds: float = 10.0) -> Any:
+def eventually(condition: Callable[[], Any], seconds: float = 60.0) -> Any:
     deadline = time.monotonic() + seconds
     while not (value := condition()):
         assert time.monotonic() < deadline, "it never came"
@@ -80,7 +81,7 @@ def test_an_interrupt_cancels_the_job(client: Client) -> None:
     begun = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
         client.submit_and_wait("nerf", LONG, interrupt)
-    assert time.monotonic() - begun < 8
+    assert time.monotonic() - begun < patience(8)
     assert [row.state for row in client.jobs()] == ["cancelled"]
 
 
@@ -95,7 +96,7 @@ def test_a_dead_server_is_noticed_and_its_successor_found(own_backend: Backend, 
     own_backend.kill()
     begun = time.monotonic()
     eventually(lambda: client.link.state == "offline", 2.0)
-    assert time.monotonic() - begun < 2.0 and client.link.error is not None
+    assert time.monotonic() - begun < patience(2.0) and client.link.error is not None
     lost = client.submit("nerf", {"dataset": "x", "seconds": 0.0})  # asked while there is nobody
     own_backend.start()
     waiting.join(45)
@@ -159,7 +160,7 @@ def test_news_are_one_per_job_and_polled_in_portions(client: Client) -> None:
     while part := client.poll(7):
         assert len(part) <= 7
         news += part
-    assert time.perf_counter() - begun < 0.05
+    assert time.perf_counter() - begun < patience(0.05)
     rows = [piece for piece in news if isinstance(piece, protocol.JobRow)]
     assert sorted(row.request for row in rows) == sorted(requests) and {row.state for row in rows} == {"done"}
     answers = [piece for piece in news if isinstance(piece, protocol.Accepted)]
@@ -241,6 +242,6 @@ def test_closing_is_quick_and_leaves_no_thread(own_backend: Backend) -> None:
         eventually(partial(is_online, client))
         begun = time.monotonic()
         client.close()
-        assert time.monotonic() - begun < 1.0 and client.link.state == "closed"
+        assert time.monotonic() - begun < patience(1.0) and client.link.state == "closed"
     eventually(lambda: threading.active_count() == before, 3.0)
     Client("blender", finder(own_backend.home)).close()  # never started
