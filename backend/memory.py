@@ -23,6 +23,10 @@ WEIGHT = 4  # bytes
 CLIP, UPSAMPLER = 428, 40  # million weights
 MILLIONS = {"base40M-textvec": 40, "base40M": 40, "base300M": 312, "base1B": 1240}
 EMBEDDED = 6
+GUIDES = {"clip-vit-b16": 150, "clip-vit-b32": 151, "clip-vit-l14": 428}
+DIFFUSION = 1070  # any other: a Stable Diffusion
+FOG = 1500 * MIB  # a field of which everything is still half transparent, being trained
+KEPT_FIELD = 60 * MIB  # one that is finished, until all are
 
 SHARE = 0.9  # of the free memory that a job may take
 LEAST_RESOLUTION, LEAST_TEXTURE = 64, 512
@@ -61,7 +65,10 @@ def fitted(kind: str, params: object, device: str, free: int | None) -> Fit:
 def rungs(settings: Any) -> Iterator[tuple[Any, str]]:
     """The ladder down: settings that need less and less, and what is said of each."""
     while True:
-        if isinstance(settings, GenerateSettings) and settings.resolution >= 2 * LEAST_RESOLUTION:
+        if isinstance(settings, GenerateSettings) and settings.texture >= 4 * LEAST_TEXTURE:
+            settings = replace(settings, texture=settings.texture // 2)
+            yield settings, f"the texture has {settings.texture} pixels a side"
+        elif isinstance(settings, GenerateSettings) and settings.resolution >= 2 * LEAST_RESOLUTION:
             settings = replace(settings, resolution=settings.resolution // 2)
             yield settings, f"the surface is sampled {settings.resolution} times a side"
         elif isinstance(settings, BakeSettings) and settings.texture >= 2 * LEAST_TEXTURE:
@@ -88,9 +95,15 @@ def _need(settings: Any, device: str) -> int:
     base = 0 if device == "cuda" else LIBRARIES
     match settings:
         case GenerateSettings():
-            base_model = MILLIONS.get(settings.weights)
-            millions = base_model + UPSAMPLER + CLIP if base_model else EMBEDDED
-            return base + millions * 10**6 * WEIGHT + CLOUD_VOXEL * settings.resolution**3
+            own = settings.weights in ("auto", "embedded")
+            if settings.system == "point-e":
+                base_model = MILLIONS.get(settings.weights)
+                millions = base_model + UPSAMPLER + CLIP if base_model else EMBEDDED
+                surface = CLOUD_VOXEL * settings.resolution**3
+            else:
+                millions = EMBEDDED if own else GUIDES.get(settings.weights, DIFFUSION)
+                surface = FOG + round(FIELD_VOXEL * settings.resolution**3) + settings.count * KEPT_FIELD
+            return base + millions * 10**6 * WEIGHT + surface + TEXEL * settings.texture**2
         case NerfSettings():
             return base + PICTURES + FIELD + _surface(settings.mesh)
         case RemeshSettings():

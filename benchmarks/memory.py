@@ -38,6 +38,7 @@ def main() -> None:
 
 def cases(dataset: Path | None) -> list[tuple[str, dict[str, Any]]]:
     words: list[dict[str, Any]] = [{}, {"resolution": 64}, {"resolution": 256}, {"points": 4096}, {"count": 3}]
+    words += [{"texture": 2048}, {"system": "dream-fields", "iterations": 60}]
     found = [("generate", {"prompt": "a red chair", **more}) for more in words]
     if dataset is not None:
         views: list[dict[str, Any]] = [

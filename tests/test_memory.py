@@ -12,7 +12,7 @@ from backend.settings import KINDS, parse
 
 GB = 10**9
 PARAMS: dict[str, dict[str, Any]] = {
-    "generate": {"prompt": "a chair", "resolution": 256},
+    "generate": {"prompt": "a chair", "resolution": 256, "texture": 4096},
     "nerf": {"dataset": "x", "mesh": {"resolution": 768, "texture": 8192}},
     "remesh": {"result": "x", "mesh": {"resolution": 512}},
     "render": {"result": "x"},
@@ -49,6 +49,19 @@ def test_where_nothing_helps_it_is_said() -> None:
 def test_a_published_model_takes_its_weights_more() -> None:
     small, large = (memory.need("generate", {"prompt": "x", "weights": name}, "cuda") for name in ("base40M", "base1B"))
     assert large - small == 1200 * 10**6 * memory.WEIGHT
+
+
+def test_fields_and_textures_take_more_than_points() -> None:
+    needs = [
+        memory.need("generate", {"prompt": "x", **more}, "cpu")
+        for more in ({}, {"texture": 4096}, {"system": "dream-fields"}, {"system": "dreamfusion", "count": 8})
+    ]
+    assert needs == sorted(needs) and needs[2] - needs[0] > 10**9
+    guided = [
+        memory.need("generate", {"prompt": "x", "system": system, "weights": weights}, "cuda")
+        for system, weights in (("dream-fields", "clip-vit-b32"), ("dreamfusion", "owner/name"))
+    ]
+    assert guided[0] < guided[1]
 
 
 def test_wrong_settings_are_refused_by_name() -> None:

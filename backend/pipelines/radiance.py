@@ -81,9 +81,11 @@ def save(field: Known, scene: Scene, folder: Path, name: str = FILE) -> None:
 
 
 def load(folder: Path, device: torch.device) -> tuple[Known, Scene]:
-    """The field of a result folder, its first where there are several. Raises Gen3DError when there is none, or it is
-    damaged."""
-    path = folder / FILE
+    """The field of a result folder, its first where there are several, or of a file in one.
+
+    Raises Gen3DError when there is none, or it is damaged.
+    """
+    path = folder if folder.is_file() else folder / FILE
     if not path.is_file():
         raise Gen3DError(
             f"{folder} holds no trained field ({FILE}).",

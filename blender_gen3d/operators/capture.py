@@ -121,8 +121,7 @@ class GEN3D_OT_capture(bpy.types.Operator):
         context.window_manager.gen3d.captured = progress.done / progress.total
         context.window_manager.gen3d.capturing = f"View {progress.done} of {progress.total}{left}"
         context.workspace.status_text_set(f"{context.window_manager.gen3d.capturing}. Esc cancels.")
-        for area in context.screen.areas:
-            area.tag_redraw()
+        _redraw(context)
 
     def _end_modal(self, context: bpy.types.Context) -> None:
         self._steps = None
@@ -132,8 +131,14 @@ class GEN3D_OT_capture(bpy.types.Operator):
         context.window_manager.gen3d.capturing = ""
         if context.workspace:
             context.workspace.status_text_set(None)
+        _redraw(context)
 
     def _finish(self, context: bpy.types.Context, done: Captured) -> set[str]:
         context.scene.gen3d.nerf.dataset = str(done.folder)
         self.report({"INFO"}, f"{done.views} views in {done.folder}")
         return {"FINISHED"}
+
+
+def _redraw(context: bpy.types.Context) -> None:
+    for area in context.screen.areas if context.screen else ():
+        area.tag_redraw()

@@ -10,12 +10,12 @@ from typing import Any
 
 import bpy
 
-from .. import api
+from .. import api, upkeep
 from ..bridge import errors
 from ..connection import pump
 from ..connection.wishes import Place
 from ..preferences import backend_places
-from ..results import importing
+from ..results.result_facts import read_facts
 
 
 def tell(operator: bpy.types.Operator, error: errors.Gen3DError) -> set[str]:
@@ -29,6 +29,14 @@ def allowed(cls: Any, reason: str) -> bool:
     if reason:
         cls.poll_message_set(reason)
     return not reason
+
+
+def no_backend() -> str:
+    """Why there is nothing yet that could do a job; "" where there is."""
+    current = pump.session()
+    served = current is not None and current.client.link.state == "online"
+    there = served or upkeep.state.kind in upkeep.USABLE or upkeep.elsewhere
+    return "" if there else "Install the backend first: see Set Up, above"
 
 
 def from_panel(context: bpy.types.Context) -> bool:
@@ -46,7 +54,7 @@ def start_job(operator: bpy.types.Operator, kind: str, wanted: Mapping[str, Any]
     try:
         if bpy.app.background:
             folder = api.run(kind, wanted)
-            for note in importing.read_facts(folder).get("notes", []):
+            for note in read_facts(folder).get("notes", []):
                 operator.report({"INFO"}, str(note))
             if import_it:
                 api.import_result(folder, at=at)

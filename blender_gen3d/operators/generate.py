@@ -14,7 +14,7 @@ from ..properties import values
 from ..results.importing import units_per_metre
 from ..results.meshes import read_mesh
 from ..results.ply import mesh_ply
-from .common import allowed, from_panel, start_job, tell
+from .common import allowed, from_panel, no_backend, start_job, tell
 
 
 class GEN3D_OT_generate(bpy.types.Operator):
@@ -30,9 +30,13 @@ class GEN3D_OT_generate(bpy.types.Operator):
 
     @classmethod
     def poll(cls, context: bpy.types.Context) -> bool:
+        if not from_panel(context):
+            return True
         plan = context.scene.gen3d.generate
-        nothing = from_panel(context) and not plan.prompt.strip() and not plan.image
-        return allowed(cls, "Say in words what to make, or choose an image" if nothing else "")
+        takes_image = "image" in settings.SYSTEMS[plan.system]
+        if not plan.prompt.strip() and not (takes_image and plan.image):
+            return allowed(cls, f"Say in words what to make{', or choose an image' if takes_image else ''}")
+        return allowed(cls, no_backend())
 
     def execute(self, context: bpy.types.Context) -> set[str]:
         """Queues the job, which the panel then shows; in background mode, waits for it and imports the result."""

@@ -17,6 +17,7 @@ from ..results import importing, origin
 from ..results.materials import show_colours
 from ..results.meshes import read_mesh
 from ..results.ply import mesh_ply
+from ..results.result_facts import placement
 from .common import allowed, tell
 
 LEVEL = (1e-3, 1e4)
@@ -34,8 +35,8 @@ def refused(item: bpy.types.Object | None, *, field: bool) -> str:
         return "Not with a backend on another computer: it cannot read this one's files"
     if field and not origin.facts(item):
         return "Select an object that was imported from a training"
-    if field and not origin.field_folder(item):
-        return "This object has no trained field: only captured ones have"
+    if field and not origin.field_place(item):
+        return "This object has no trained field: Point·E makes none"
     return ""
 
 
@@ -103,7 +104,7 @@ class GEN3D_OT_retexture(bpy.types.Operator):
         item = context.object
         try:
             folder = origin.require_field(item)
-            home = importing.placement(importing.read_facts(folder))
+            home = placement(origin.field_facts(folder)) @ np.linalg.inv(origin.box_to_object(item))
             positions, faces, _ = read_mesh(item.data)
             world = positions.astype(np.float64) @ home[:3, :3].T + home[:3, 3]
             wanted = _baking(context, mesh_ply(world, faces))
@@ -136,7 +137,7 @@ def _start(operator: bpy.types.Operator, item: bpy.types.Object, kind: str, want
 
 def _found_level(folder: Any) -> float:
     """The level that the training's own mesh was taken at."""
-    mesh = importing.read_facts(folder).get("mesh")
+    mesh = origin.field_facts(folder).get("mesh")
     level = mesh.get("level") if isinstance(mesh, dict) else None
     if not isinstance(level, int | float) or not level > 0:
         raise errors.Gen3DError(

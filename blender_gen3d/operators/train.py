@@ -9,7 +9,7 @@ import bpy
 
 from ..bridge import errors, settings
 from ..properties import values
-from .common import allowed, from_panel, start_job, tell
+from .common import allowed, from_panel, no_backend, start_job, tell
 
 
 class GEN3D_OT_train(bpy.types.Operator):
@@ -28,8 +28,10 @@ class GEN3D_OT_train(bpy.types.Operator):
 
     @classmethod
     def poll(cls, context: bpy.types.Context) -> bool:
-        nothing = from_panel(context) and not context.scene.gen3d.nerf.dataset
-        return allowed(cls, "Capture views first, or choose the folder of a dataset" if nothing else "")
+        if not from_panel(context):
+            return True
+        nothing = not context.scene.gen3d.nerf.dataset
+        return allowed(cls, "Capture views first, or choose the folder of a dataset" if nothing else no_backend())
 
     def execute(self, context: bpy.types.Context) -> set[str]:
         """Queues the job, which the panel then shows; in background mode, waits for it and imports the result."""

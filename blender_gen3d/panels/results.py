@@ -62,7 +62,7 @@ def describe(item: bpy.types.Object) -> list[str]:
     if told.get("kind") == "generate":
         prompt = str(settings.get("prompt") or settings.get("image") or "")
         lines += [f"Generated: {prompt[:200]}", f"Seed {told.get('seed')}"]
-    elif origin.field_folder(item):
+    elif origin.field_place(item):
         lines.append("Captured, with a trained field")
     if isinstance(psnr := metrics.get("psnr"), float):
         lines.append(f"PSNR {psnr:.1f} dB on views that were held out")

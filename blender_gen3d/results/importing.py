@@ -25,6 +25,7 @@ from . import origin
 from .glb import GlbMesh, read_glb
 from .meshes import COLORS, build_cloud, build_mesh, show_points
 from .ply import Cloud, read_cloud
+from .result_facts import placement, read_facts
 
 COLLECTION = "Gen3D"
 BALL = 0.012  # radius of a shown point, as a share of the largest side
@@ -93,13 +94,16 @@ def import_result(folder: Path, *, name: str = "", job: str = "", at: Sequence[f
 def replace_mesh(item: bpy.types.Object, folder: Path) -> Imported:
     """Gives an object the mesh of a result in place of its own, which is removed where nobody else uses it.
 
-    Name, place, modifiers and what is told of its making stay; the mesh is taken to be in the object's coordinates.
-    Materials stay where both meshes are coloured by their vertices. Pushes no undo step. Raises Gen3DError, and changes
-    nothing, where the result is damaged or empty or Blender is busy.
+    Name, place, modifiers and what is told of its making stay; the mesh is taken to be in the object's coordinates, but
+    for what was made of a field, which comes in those of its box. Materials stay where both meshes are coloured by
+    their vertices. Pushes no undo step. Raises Gen3DError, and changes nothing, where the result is damaged or empty
+    or Blender is busy.
     """
     _check_mode()
     facts = read_facts(folder)
     part = _read(folder, facts, _objects(facts)[0])
+    if facts.get("kind") == "remesh" or (facts.get("settings") or {}).get("result"):  # in the field's coordinates
+        part = replace(part, mesh=replace(part.mesh, positions=_moved(part.mesh.positions, origin.box_to_object(item))))
     before, made = item.data, build_mesh(part.mesh, item.data.name)
     if part.mesh.texture is None and COLORS in before.color_attributes and len(before.materials):
         bpy.data.materials.remove(made.materials.pop(index=0))
@@ -120,44 +124,6 @@ def _imported(made: Sequence[bpy.types.Object], first: GlbMesh) -> Imported:
     colour = "texture" if first.texture is not None else "vertex" if first.colors is not None else "none"
     vertices, faces = (sum(len(getattr(item.data, kind)) for item in made) for kind in ("vertices", "polygons"))
     return Imported(tuple(made), vertices, faces, colour)
-
-
-def read_facts(folder: Path) -> dict[str, Any]:
-    """The decoded result.json of a result folder."""
-    path = folder / "result.json"
-    try:
-        facts = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise errors.Gen3DError(
-            f"{folder} holds no finished result.", "Choose the folder that holds result.json.", field="folder"
-        ) from None
-    except (OSError, ValueError, RecursionError) as fault:
-        raise errors.Gen3DError(f"{path} cannot be read: {fault}.", "Train again.", field="folder") from fault
-    if not isinstance(facts, dict) or facts.get("format") != 1:
-        raise errors.Gen3DError(f"{path} is of a format this version does not know.", "Update Gen3D.", field="folder")
-    return facts
-
-
-def placement(facts: dict[str, Any]) -> NDArray[np.float64]:
-    """The similarity [4, 4] from training-box to world coordinates that the result stores."""
-    try:
-        matrix = np.array(facts["box_to_world"], np.float64)
-        lengths = np.linalg.norm(matrix[:3, :3], axis=0)
-        turned = matrix[:3, :3] / lengths.mean()
-        sound = (
-            matrix.shape == (4, 4)
-            and np.isfinite(matrix).all()
-            and np.allclose(turned.T @ turned, np.eye(3), atol=1e-4)
-            and np.linalg.det(turned) > 0.0
-            and np.allclose(matrix[3], (0.0, 0.0, 0.0, 1.0))
-        )
-    except (KeyError, ValueError, TypeError, IndexError):
-        sound = False
-    if not sound:
-        raise errors.Gen3DError(
-            "The result does not say where its object stands (box_to_world is not a similarity).", "Make it again."
-        )
-    return matrix
 
 
 def units_per_metre(scene: bpy.types.Scene) -> float:
@@ -185,7 +151,11 @@ def _read(folder: Path, facts: dict[str, Any], own: dict[str, Any]) -> _Part:
     files = own.get("files")
     saved = facts.get("kind") == "generate" and isinstance(files, dict) and "points" in files
     cloud = read_cloud(_checked_file(folder, facts, own, "points")) if saved else None
-    told = {} if own is facts else {key: own[key] for key in ("seed", "points") if key in own}
+    told: dict[str, Any] = (
+        {} if own is facts else {key: own[key] for key in ("seed", "points", "mesh", "score") if key in own}
+    )
+    if isinstance(files, dict) and isinstance(files.get("field"), str):
+        told["field"] = files["field"]
     return _Part(mesh, cloud, matrix, told)
 
 
@@ -196,15 +166,22 @@ def _standing(parts: list[_Part], at: Sequence[float] | None) -> tuple[list[_Par
     place = np.array(scene.cursor.location if at is None else at, np.float64)
     if place.shape != (3,) or not np.isfinite(place).all():
         raise errors.Gen3DError("The place to stand at is no point.", "Give three numbers.", field="at")
-    stood = [layout.stand(part.mesh.positions, part.matrix / [[unit], [unit], [unit], [1.0]]) for part in parts]
+    matrices = [part.matrix / [[unit], [unit], [unit], [1.0]] for part in parts]
+    stood = [layout.stand(part.mesh.positions, matrix) for part, matrix in zip(parts, matrices, strict=True)]
     places, behind = layout.row([np.ptp(positions, axis=0) for positions, _ in stood])
     meshes, clouds = [], []
-    for part, (positions, foot), offset in zip(parts, stood, places, strict=True):
-        meshes.append(replace(part, mesh=replace(part.mesh, positions=positions), matrix=layout.move(place + offset)))
+    for part, (positions, foot), offset, matrix in zip(parts, stood, places, matrices, strict=True):
+        told = {**part.facts, origin.BOX: (layout.move(-foot) @ matrix).tolist()}
+        mesh = replace(part.mesh, positions=positions)
+        meshes.append(replace(part, mesh=mesh, matrix=layout.move(place + offset), facts=told))
         if part.cloud is not None:
             cloud = replace(part.cloud, positions=(part.cloud.positions / unit - foot).astype(np.float32))
             clouds.append(replace(part, cloud=cloud, matrix=layout.move(place + offset + behind)))
     return meshes, clouds
+
+
+def _moved(positions: NDArray[np.float32], matrix: NDArray[np.float64]) -> NDArray[np.float32]:
+    return (positions.astype(np.float64) @ matrix[:3, :3].T + matrix[:3, 3]).astype(np.float32)
 
 
 def _title(facts: dict[str, Any]) -> str:
@@ -253,7 +230,10 @@ def _checked_file(folder: Path, facts: dict[str, Any], own: dict[str, Any], role
 
 def _describe(item: bpy.types.Object, folder: Path, facts: dict[str, Any], job: str) -> None:
     """What made this object, for people and scripts to read; nothing ever acts on it."""
-    told = ("kind", "settings", "seed", "prior", "device", "steps", "metrics", "mesh", "version")
+    told = (
+        "kind", "settings", "seed", "score", "prior", "device", "steps", "metrics", "mesh", "version", "field",
+        origin.BOX,
+    )  # fmt: skip
     item[origin.JOB] = job
     item[origin.RESULT] = str(folder)
     item[origin.FACTS] = json.dumps({key: facts[key] for key in told if key in facts})

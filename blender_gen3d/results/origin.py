@@ -10,12 +10,17 @@ from typing import Any
 
 import bpy
 import numpy as np
+from numpy.typing import NDArray
 
 from ..bridge import errors
+from .result_facts import read_facts
 
 JOB, RESULT, FACTS = "gen3d_job", "gen3d_result", "gen3d"
 AWAITS = "gen3d_awaits"
 """The request of the job whose mesh is to take the place of this object's own."""
+
+BOX = "box_to_object"
+SUFFIX = ".safetensors"  # of fields
 
 OUTSIDE = 1.2  # box units
 
@@ -36,32 +41,54 @@ def result(item: bpy.types.Object) -> str:
     return found if isinstance(found, str) else ""
 
 
-def field_folder(item: bpy.types.Object | None) -> str:
-    """The result folder of the training whose field the object is a surface of; "" where there is none."""
+def field_place(item: bpy.types.Object | None) -> str:
+    """The result folder of the training whose field the object is a surface of, or the file of that field; "" where
+    there is none."""
     told = facts(item)
     if told.get("kind") == "nerf":
         return result(item)
+    if told.get("kind") == "generate":
+        name = told.get("field")
+        return str(Path(result(item)) / Path(name).name) if isinstance(name, str) and name else ""
     settings = told.get("settings")
     of = settings.get("result") if told.get("kind") in ("remesh", "bake") and isinstance(settings, dict) else ""
     return of if isinstance(of, str) else ""
 
 
+def field_facts(place: Path) -> dict[str, Any]:
+    """What the result tells of the object whose field is at ``place``, a folder or a file."""
+    if place.suffix != SUFFIX:
+        return read_facts(place)
+    told = read_facts(place.parent)
+    objects = [own for own in told.get("objects", []) if isinstance(own, dict)]
+    own = next((own for own in objects if dict(own.get("files") or {}).get("field") == place.name), {})
+    return {**told, **own}
+
+
+def box_to_object(item: bpy.types.Object) -> NDArray[np.float64]:
+    """From the coordinates of the field's box to those of the object's mesh, [4, 4]: the same for what was captured."""
+    known = np.array(facts(item).get(BOX) or np.eye(4), np.float64)
+    return known if known.shape == (4, 4) and np.isfinite(known).all() else np.eye(4)
+
+
 def require_field(item: bpy.types.Object) -> Path:
-    """That folder. Raises Gen3DError where it has gone, or the mesh is no longer in the field's coordinates."""
-    folder = Path(field_folder(item))
-    if not (folder / "field.safetensors").is_file():
+    """That place. Raises Gen3DError where it has gone, or the mesh is no longer in the field's coordinates."""
+    place = Path(field_place(item))
+    if not (place if place.suffix == SUFFIX else place / f"field{SUFFIX}").is_file():
         raise errors.Gen3DError(
-            f"The trained field of {item.name} is not at {folder} any more.", "Train again.", field="result"
+            f"The trained field of {item.name} is not at {place} any more.", "Make it again.", field="result"
         )
     places = np.empty(3 * len(item.data.vertices), np.float32)
     item.data.vertices.foreach_get("co", places)
-    if places.size and np.abs(places).max() > OUTSIDE:
+    box = np.linalg.inv(box_to_object(item))
+    inside = places.reshape(-1, 3) @ box[:3, :3].T + box[:3, 3]
+    if inside.size and np.abs(inside).max() > OUTSIDE:
         raise errors.Gen3DError(
             f"The mesh of {item.name} is not where its field is: its location or scale has been applied.",
             "Import the result again, and move and scale the object without applying that.",
             field="object",
         )
-    return folder
+    return place
 
 
 def awaited(request: str) -> bpy.types.Object | None:

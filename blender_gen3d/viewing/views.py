@@ -28,7 +28,8 @@ from ..capturing.scene_objects import hide_from_camera
 from ..capturing.scene_state import SceneState
 from ..capturing.shots import check_camera, lens_of
 from ..connection import handover
-from ..results import importing, origin
+from ..results import origin
+from ..results.result_facts import placement
 from . import compositing
 from .compositing import Layer
 from .view_settings import ViewSettings
@@ -101,7 +102,7 @@ def render(
 
 def look(scene: bpy.types.Scene, plan: ViewSettings, item: bpy.types.Object, result: Path) -> list[View]:
     """What the active camera is to see of the field, frame by frame: both may be animated. Changes the frame."""
-    home = importing.placement(importing.read_facts(result))
+    home, box = placement(origin.field_facts(result)), origin.box_to_object(item)
     first, last = (scene.frame_current, scene.frame_current)
     if plan.frames == "animation":
         first, last = scene.frame_start, scene.frame_end
@@ -115,7 +116,7 @@ def look(scene: bpy.types.Scene, plan: ViewSettings, item: bpy.types.Object, res
         now = bpy.context.evaluated_depsgraph_get()
         camera = scene.camera.evaluated_get(now)
         pose = without_scale(camera.matrix_world)
-        own, unit = compositing.into_field(home, item.evaluated_get(now).matrix_world, pose)
+        own, unit = compositing.into_field(home, np.array(item.evaluated_get(now).matrix_world) @ box, pose)
         views.append(View(frame, own, unit, lens_of(scene, camera.data, staging.output_size(scene))))
     return views
 

@@ -90,11 +90,50 @@ def test_only_the_mesh_is_replaced(tmp_path: Path) -> None:
     assert (item.name, item.data.name, len(bpy.data.meshes)) == ("Mine", name, count)
     assert item.matrix_world == before and item.modifiers[0].name == "Bevel"
     assert [material.name for material in item.data.materials] == materials
-    assert origin.field_folder(item) == str(tmp_path / "r"), "the field is still the training's"
+    assert origin.field_place(item) == str(tmp_path / "r"), "the field is still the training's"
     assert (origin.facts(item)["kind"], origin.facts(item)["mesh"]["level"]) == ("nerf", 40.0)
     importing.replace_mesh(item, textured(tmp_path / "baked"))
     assert item.data.uv_layers and not item.data.color_attributes
     assert [material.name for material in item.data.materials] != materials
+
+
+def generated(folder: Path) -> list[bpy.types.Object]:
+    """Two objects of words, in a scene of centimetres, each with a field of its own."""
+    bpy.context.scene.unit_settings.scale_length = 0.01
+    mesh = results.coloured_cube()[0]
+    objects: list[dict[str, Any]] = [
+        {
+            "seed": number,
+            "files": {"mesh": "mesh.glb", "field": name},
+            "box_to_world": [[0.2, 0, 0, 0.3], [0, 0.2, 0, 0], [0, 0, 0.2, 0.1], [0, 0, 0, 1]],
+            "mesh": {**FOUND, "level": 10.0 + number},
+        }
+        for number, name in enumerate(("field.safetensors", "field_2.safetensors"))
+    ]
+    result = results.result(folder, mesh, kind="generate", settings={"prompt": "a cube"}, objects=objects)
+    for own in objects:
+        (result / own["files"]["field"]).touch()
+    return list(importing.import_result(result, job="job").objects)
+
+
+def test_fields_made_of_words_are_meshed_in_the_place_of_their_object(tmp_path: Path, asked: Any) -> None:
+    item = generated(tmp_path / "r")[1]
+    assert np.allclose(np.ptp(places(item), axis=0), 20.0), "20 cm"
+    calls = asked(remeshed(tmp_path / "new"))
+    bpy.context.view_layer.objects.active = item
+    bpy.context.scene.gen3d.results.density = 1.0
+    before = places(item)
+    assert bpy.ops.gen3d.remesh() == {"FINISHED"}
+    kind, wanted = calls[0]
+    assert (kind, wanted["result"]) == ("remesh", str(tmp_path / "r" / "field_2.safetensors"))
+    assert wanted["mesh"]["level"] == pytest.approx(22.0), "twice that of this object"
+    middle = before.mean(0)
+    assert np.allclose(places(item) - middle, 0.5 * (before - middle), atol=1e-4), "half as large, about its middle"
+
+    asked(remeshed(tmp_path / "again", kind="bake"))
+    held = places(item)
+    assert bpy.ops.gen3d.retexture() == {"FINISHED"}
+    assert np.allclose(places(item), held, atol=1e-4)
 
 
 def test_others_keep_a_mesh_that_they_share(tmp_path: Path) -> None:
@@ -213,7 +252,7 @@ def test_reasons_are_given(tmp_path: Path) -> None:
 def test_properties_of_strange_files_are_no_trouble(tmp_path: Path, facts: str) -> None:
     item = captured(tmp_path / "r")
     item[origin.FACTS], item[origin.RESULT], item[origin.AWAITS] = facts, 5.0, ["x"]
-    assert origin.facts(item) == {} or origin.field_folder(item) == ""
+    assert origin.facts(item) == {} or origin.field_place(item) == ""
     assert operators.refused(item, field=True)
     assert panel.describe(item)[0] == "8 vertices, 12 faces"
 
@@ -221,7 +260,7 @@ def test_properties_of_strange_files_are_no_trouble(tmp_path: Path, facts: str) 
 def test_a_remeshed_result_that_was_imported_has_the_same_field(tmp_path: Path) -> None:
     captured(tmp_path / "r")
     again = importing.import_result(remeshed(tmp_path / "new", settings={"result": str(tmp_path / "r")})).object
-    assert origin.field_folder(again) == str(tmp_path / "r")
+    assert origin.field_place(again) == str(tmp_path / "r")
 
 
 def test_what_is_known_is_told(tmp_path: Path) -> None:
