@@ -16,7 +16,7 @@ from typing import Any
 
 import bpy
 import numpy as np
-from mathutils import Matrix
+from mathutils import Matrix, Vector
 from numpy.typing import NDArray
 
 from ..bridge import errors
@@ -168,7 +168,9 @@ def _standing(parts: list[_Part], at: Sequence[float] | None) -> tuple[list[_Par
         raise errors.Gen3DError("The place to stand at is no point.", "Give three numbers.", field="at")
     matrices = [part.matrix / [[unit], [unit], [unit], [1.0]] for part in parts]
     stood = [layout.stand(part.mesh.positions, matrix) for part, matrix in zip(parts, matrices, strict=True)]
-    places, behind = layout.row([np.ptp(positions, axis=0) for positions, _ in stood])
+    sizes = [np.ptp(positions, axis=0) for positions, _ in stood]
+    places, behind = layout.row(sizes)
+    place = _outside(place, sizes[0])
     meshes, clouds = [], []
     for part, (positions, foot), offset, matrix in zip(parts, stood, places, matrices, strict=True):
         told = {**part.facts, origin.BOX: (layout.move(-foot) @ matrix).tolist()}
@@ -178,6 +180,28 @@ def _standing(parts: list[_Part], at: Sequence[float] | None) -> tuple[list[_Par
             cloud = replace(part.cloud, positions=(part.cloud.positions / unit - foot).astype(np.float32))
             clouds.append(replace(part, cloud=cloud, matrix=layout.move(place + offset + behind)))
     return meshes, clouds
+
+
+def _outside(place: NDArray[np.float64], size: NDArray[np.floating]) -> NDArray[np.float64]:
+    """The place itself, or, where a thing of this size would stand unseen in the inside of another, such as a new
+    file's cube, one beside that, towards +X. Within walls one sees faces that look at one: there it stays."""
+    scene, graph = bpy.context.scene, bpy.context.evaluated_depsgraph_get()
+    middle, around = place + np.array((0.0, 0.0, size[2] / 2.0)), set()
+    for way in (*np.eye(3), *-np.eye(3)):
+        hit, _, normal, _, item, _ = scene.ray_cast(graph, middle, way)
+        if not hit or normal.dot(way) <= 0.0:
+            return place
+        around.add(item.name)
+    corners = _corners(scene.objects[around.pop()])
+    hidden = (corners.min(0) <= middle - size / 2.0).all() and (corners.max(0) >= middle + size / 2.0).all()
+    if around or not hidden:
+        return place
+    return np.array((corners[:, 0].max() + 0.6 * size[0] + 0.1 * size.max(), *place[1:]))
+
+
+def _corners(item: bpy.types.Object) -> NDArray[np.float64]:
+    """Of its bounding box, in the world [8, 3]."""
+    return np.array([item.matrix_world @ Vector(corner) for corner in item.bound_box], np.float64)
 
 
 def _moved(positions: NDArray[np.float32], matrix: NDArray[np.float64]) -> NDArray[np.float32]:

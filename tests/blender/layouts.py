@@ -35,6 +35,8 @@ class Layout:
             _check(known[key], value)
         if name in PANES:
             return self
+        if name == "panel":
+            return self, self  # as if it were open
         if text := values.get("text"):
             self.lines.append(text)
         if name == "prop":

@@ -99,6 +99,26 @@ def test_several_stand_in_a_row(tmp_path: Path) -> None:
         assert cloud.location.z == pytest.approx(CURSOR[2])
 
 
+def test_nothing_is_hidden_inside_a_solid(tmp_path: Path) -> None:
+    """A new file's cube stands where the cursor is. A room does not hide what is in it, nor a table what is on it."""
+    folder = results.generated(tmp_path / "r", [(0.1, 0.2, 0.3)])
+    bpy.context.scene.cursor.location = (0.0, 0.0, 0.0)
+    bpy.ops.mesh.primitive_cube_add(size=2.0)
+    cube = bpy.context.object
+    item = importing.import_result(folder).object
+    low, high = bounds(item)
+    assert low[0] > 1.0 and high[0] < 1.5 and item.location.y == item.location.z == 0.0
+    cube.location.z = -1.0
+    bpy.context.view_layer.update()
+    on_it = importing.import_result(folder).object
+    assert on_it.location.length == 0.0
+    bpy.data.objects.remove(on_it)
+    cube.location.z = 0.0
+    cube.data.flip_normals()
+    bpy.context.view_layer.update()
+    assert importing.import_result(folder).object.location.length == 0.0, "within walls"
+
+
 def test_points_are_vertices_with_their_colours(tmp_path: Path) -> None:
     importing.import_result(results.generated(tmp_path / "r", [(0.5, 0.4, 0.9)], points=256))
     (cloud,) = clouds()

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -21,7 +21,11 @@ bridge = addon.module("bridge")
 capture_settings = addon.module("capturing.capture_settings")
 job_list = addon.module("job_list")
 jobs = addon.module("panels.jobs")
+model_list = addon.module("model_list")
 panels = addon.module("panels")
+places = addon.module("environment.places")
+preferences = addon.module("preferences")
+upkeep = addon.module("upkeep")
 pump = addon.module("connection.pump")
 remote = addon.module("connection.remote")
 thumbnails = addon.module("thumbnails")
@@ -93,9 +97,49 @@ def test_every_setting_can_be_reached() -> None:
     assert "steps" in draw("GEN3D_PT_train").shown
 
 
+@pytest.mark.parametrize("kind", ["absent", "partial", "ready", "outdated", "broken", "own"])
+def test_the_preferences_and_the_backend_are_drawn(session: Any, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    """In every state of the installation, with models of every state."""
+    monkeypatch.setattr(upkeep, "state", places.State(kind, f"It is {kind}"))
+    states = ("embedded", "installed", "local", "partial", "missing", "absent")
+    rows = [model_list.Model(f"model-{state}", "point-e", 10**9, "MIT", state, "") for state in states]
+    known = model_list.Models(rows, {"point-e": [row.name for row in rows]}, {"model-local": ["a.bin"]})
+    monkeypatch.setattr(upkeep, "models", known)
+    device = {"id": "cuda:0", "name": "A GPU", "memory": 8 * 2**30, "free": 2**30}
+    monkeypatch.setattr(session.client, "devices", [device])
+    online = replace(session.client.link, state="online", error=None)
+    monkeypatch.setattr(type(session.client), "link", property(lambda _client: online))
+    layout = Layout()
+    page = SimpleNamespace(layout=layout, bl_rna=preferences.Gen3DPreferences.bl_rna)
+    preferences.Gen3DPreferences.draw(page, bpy.context)
+    assert f"It is {kind}" in " ".join(layout.lines)
+    wanted = {"absent": "install", "partial": "install", "ready": "repair", "outdated": "install", "broken": "repair"}
+    assert kind == "own" or f"gen3d.{wanted[kind]}_backend" in layout.shown
+    assert {"torch", "base_python", "wheels", "python", "home", "gen3d.install_models"} <= set(layout.shown)
+    assert {f"model-{state}" for state in states} <= set(layout.lines)
+    drawn = draw("GEN3D_PT_backend")
+    assert "A GPU" in drawn.lines and "1.0 of 8.0 GB free" in drawn.lines and "gen3d.stop_backend" in drawn.shown
+    assert "model-installed" in " ".join(drawn.lines)
+    if panels.backend.GEN3D_PT_setup.poll(bpy.context):
+        assert draw("GEN3D_PT_setup").shown
+
+
+def test_what_a_job_needs_is_told_beside_what_is_free(session: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = bpy.context.scene.gen3d.generate
+    plan.prompt, plan.resolution = "a chair", 256
+    device = {"id": "cpu", "type": "cpu", "name": "CPU", "memory": 8 * 10**9, "free": 8 * 10**9}
+    monkeypatch.setattr(session.client, "devices", [device])
+    assert "8.0 GB free" in " ".join(draw("GEN3D_PT_generate").lines)
+    device["free"] = 10**9
+    assert "1.0 GB are free" in " ".join(draw("GEN3D_PT_generate").lines)
+
+
 def test_what_is_drawn_has_an_explanation() -> None:
     chosen = bpy.context.scene.gen3d
-    groups = (chosen, chosen.generate, chosen.capture, chosen.nerf, chosen.nerf.mesh, bpy.context.window_manager.gen3d)
+    groups = (
+        chosen, chosen.generate, chosen.generate.dream_fields, chosen.generate.dreamfusion, chosen.capture, chosen.nerf,
+        chosen.nerf.mesh, chosen.views, chosen.turntable, chosen.results, bpy.context.window_manager.gen3d,
+    )  # fmt: skip
     for group in groups:
         for prop in group.bl_rna.properties:
             if prop.identifier in ("rna_type", "name") or prop.is_hidden or prop.type in ("POINTER", "COLLECTION"):
