@@ -7,6 +7,7 @@ from pathlib import Path
 
 import bpy
 
+from .. import upkeep
 from ..bridge import errors, settings
 from ..properties import values
 from .common import allowed, from_panel, no_backend, start_job, tell
@@ -37,12 +38,14 @@ class GEN3D_OT_train(bpy.types.Operator):
         """Queues the job, which the panel then shows; in background mode, waits for it and imports the result."""
         wanted = values(context.scene.gen3d.nerf, settings.NerfSettings)
         try:
-            wanted["dataset"] = str(self._dataset(self.dataset or wanted["dataset"]))
+            wanted["dataset"] = self._dataset(self.dataset or wanted["dataset"])
         except errors.Gen3DError as error:
             return tell(self, error)
         return start_job(self, "nerf", wanted)
 
-    def _dataset(self, named: str) -> Path:
+    def _dataset(self, named: str) -> str:
+        if named and upkeep.elsewhere and not bpy.app.background:
+            return named  # a path of that computer
         folder = Path(bpy.path.abspath(named)).absolute() if named else None
         if folder is None or not folder.exists():
             raise errors.Gen3DError(
@@ -50,4 +53,4 @@ class GEN3D_OT_train(bpy.types.Operator):
                 "Capture views first, or choose the folder of a dataset.",
                 field="dataset",
             )
-        return folder
+        return str(folder)

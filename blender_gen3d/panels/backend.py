@@ -31,7 +31,7 @@ class GEN3D_PT_setup(bpy.types.Panel):
 
     def draw(self, context: bpy.types.Context) -> None:
         if upkeep.state.kind == "absent":
-            write(self.layout, "Gen3D computes in a process of its own. What that needs is installed once")
+            write(self.layout, "Gen3D computes in a process of its own. What that needs is installed once.")
         draw_backend(self.layout, context)
 
 

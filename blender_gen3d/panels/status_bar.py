@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from typing import Any
 
 import bpy
@@ -35,5 +36,6 @@ def _draw(header: Any, _context: bpy.types.Context) -> None:
     first, more = jobs[0], f" (+{len(jobs) - 1})" if len(jobs) > 1 else ""
     line = header.layout.row(align=True)
     line.ui_units_x = 14
-    text = f"{job_list.title(first)[:24].rstrip()}: {pump.progress_line(first)}{more}"
+    name = textwrap.shorten(job_list.title(first), 28, placeholder="…")
+    text = f"{name}: {pump.progress_line(first)}{more}"
     line.progress(factor=(first.progress or {}).get("fraction") or 0.0, text=text)
