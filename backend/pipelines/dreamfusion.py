@@ -51,7 +51,7 @@ PRIORS = (  # the first that is installed
 INSTALL = f"install a text-to-image model, such as with `gen3d models install {PRIORS[0]}`"
 DRAWN = 25, 4.0  # steps and guidance, by the embedded prior
 ANNEALED = 0.5  # of the noise levels, at the end
-FRONT = View(orbit(0.0, 15.0, 1.25), 1.0, 0.0, 15.0)
+FRONT = 15.0  # degrees of elevation that the first picture is taken to be seen from
 REFERENCE = 100.0  # the weight of the squared difference to the first picture
 
 SIDES = ("front view", "side view", "back view", "overhead view")
@@ -97,16 +97,19 @@ FAST = replace(PAPER, iterations=10_000, learning=Learning(1e-2, 100, end=0.1, e
 FAST_SHAPE = DreamShape(bound=1.4, levels=8, finest=256, log2_rows=19)
 OWN = replace(
     FAST,
-    iterations=400,
+    iterations=300,
     views=4,
     guidance=4.0,
     times=(0.2, 0.98),
     plain=1.0,
-    albedo_until=0.2,
+    viewpoints=Viewpoints(elevation=(-10.0, 50.0), distance=(2.0, 2.8), focal=(1.0, 1.5)),
+    albedo_until=1.0,
+    sparse=10.0,
     learning=Learning(1e-2, 20, end=0.1, epsilon=1e-15),
 )
-"""For the embedded prior, which knows small pictures in front of plain greys."""
-OWN_SHAPE = DreamShape(bound=1.4)
+"""For the embedded prior, which knows small pictures of whole things in front of plain greys: from as far away as it
+has seen them, in clear air, and without lamps, of which so small pictures gain nothing."""
+OWN_SHAPE = DreamShape(air=-4.0, blob=6.0)
 
 
 class Background(nn.Module):
@@ -208,7 +211,9 @@ class DreamFusionTraining:
         """How far the front is from the reference: the mean squared difference, in front of what is at its corners."""
         assert self.reference is not None
         field, size = self.field, self.size
-        origins, directions = viewpoints.rays([FRONT], size, field.origin, UNIT)
+        away, focal = (float(np.mean(ends)) for ends in (self.plan.viewpoints.distance, self.plan.viewpoints.focal))
+        front = View(orbit(0.0, FRONT, away), focal, 0.0, FRONT)
+        origins, directions = viewpoints.rays([front], size, field.origin, UNIT)
         shifts = torch.rand(len(origins), generator=self.generator, device=origins.device)
         samples = field.lit(origins, directions, field.walk(origins, directions, shifts))
         seen = composite(*field.seen(origins, directions, samples), samples)
