@@ -46,8 +46,8 @@ ABOUT = {
         "encoder, as a diffusers `StableDiffusionPipeline` whose autoencoder does nothing: its latents are the "
         "picture, sRGB in -1..1.",
         "Prediction of v on the cosine schedule; a tenth of the captions left out. Plain backgrounds of any grey; the "
-        "captions end in words for the view (\", front view\"). Muon for the kernels and matrices inside of blocks, AdamW "
-        "for all else.",
+        "captions end in words for the view (\", front view\"). Muon for the kernels and matrices inside of blocks, "
+        "AdamW for all else.",
         "Pictures are small and plain. Low guidance (about 3) and noise that stays high suit score distillation.",
     ),
 }  # fmt: skip
