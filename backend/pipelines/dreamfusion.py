@@ -103,12 +103,12 @@ OWN = replace(
     times=(0.2, 0.98),
     plain=1.0,
     viewpoints=Viewpoints(elevation=(-10.0, 50.0), distance=(2.0, 2.8), focal=(1.0, 1.5)),
-    albedo_until=1.0,
+    albedo_until=0.5,
     sparse=10.0,
     learning=Learning(1e-2, 20, end=0.1, epsilon=1e-15),
 )
 """For the embedded prior, which knows small pictures of whole things in front of plain greys: from as far away as it
-has seen them, in clear air, and without lamps, of which so small pictures gain nothing."""
+has seen them, and in clear air."""
 OWN_SHAPE = DreamShape(air=-4.0, blob=6.0)
 
 
