@@ -21,6 +21,7 @@ from torch import Tensor
 
 from ..errors import Gen3DError
 from .precision import precision
+from .quiet import quiet
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -119,6 +120,7 @@ def _square(image: Image.Image, size: int) -> Image.Image:
 def _load(folder: Path, dtype: torch.dtype) -> tuple[Any, Any]:
     from transformers import CLIPModel, CLIPTokenizer
 
+    quiet()
     step = "Name the folder of a transformers CLIPModel with its tokenizer, or install the published one."
     try:
         if json.loads((folder / "config.json").read_text("utf-8")).get("model_type") != "clip":

@@ -20,6 +20,7 @@ import torch
 
 from ..errors import Gen3DError
 from .precision import precision
+from .quiet import quiet
 from .reporting import reports
 
 if TYPE_CHECKING:
@@ -94,6 +95,7 @@ def load_pipeline(folder: Path, dtype: torch.dtype) -> Any:
     if not (folder / "model_index.json").is_file():
         raise Gen3DError(f"{folder} holds no diffusers pipeline: model_index.json is missing.", step, field="weights")
     diffusers: Any = importlib.import_module("diffusers")
+    quiet(with_diffusers=True)
     try:
         pipeline = diffusers.DiffusionPipeline.from_pretrained(
             folder, local_files_only=True, use_safetensors=True, trust_remote_code=False, dtype=dtype

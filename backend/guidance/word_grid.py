@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from ..errors import Gen3DError
+from .quiet import quiet
 
 
 class WordGrid:
@@ -22,9 +23,8 @@ class WordGrid:
     def __init__(self, encoder: Path, tokenizer: Path, tokens: int, device: torch.device | str = "cpu") -> None:
         """``tokens``: of every grid; what is longer is cut off. Raises Gen3DError where a folder is not whole."""
         from transformers import CLIPTextModel, CLIPTokenizer
-        from transformers.utils import logging
 
-        logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+        quiet()
         self._tokens, self._device = tokens, torch.device(device)
         try:
             self._tokenizer: Any = CLIPTokenizer.from_pretrained(tokenizer, local_files_only=True)
