@@ -12,6 +12,16 @@ from ..bridge import errors, memory, protocol
 from ..connection import pump
 from ..labels import write
 
+ZERO = {
+    "guidance": "Guidance (Usual)",
+    "iterations": "Iterations (Usual)",
+    "points": "Points (Usual)",
+    "radius": "Radius (Fitting)",
+    "size": "Size (Usual)",
+    "steps": "Steps (Usual)",
+    "texture": "Texture (None)",
+}
+
 
 def column(layout: bpy.types.UILayout) -> bpy.types.UILayout:
     """For properties: names to the left, values to the right, nothing to animate."""
@@ -22,8 +32,12 @@ def column(layout: bpy.types.UILayout) -> bpy.types.UILayout:
 
 
 def props(layout: bpy.types.UILayout, group: bpy.types.PropertyGroup, names: Iterable[str]) -> None:
+    """A row for each. One that is 0 says what that stands for."""
     for name in names:
-        layout.prop(group, name)
+        if name in ZERO and not getattr(group, name):
+            layout.prop(group, name, text=ZERO[name])
+        else:
+            layout.prop(group, name)
 
 
 def big(layout: bpy.types.UILayout, operator: str, icon: str) -> None:
