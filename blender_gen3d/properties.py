@@ -60,6 +60,24 @@ TITLES = {
 }
 
 
+# What choices mean, where their names alone do not say it.
+EXPLAINED = {
+    "point-e": "Points, and a surface around them: seconds",
+    "dream-fields": "A radiance field that CLIP guides: minutes",
+    "dreamfusion": "A radiance field that a text-to-image model guides: minutes",
+    "fast": "Hash grid: minutes",
+    "paper": "The network and the number of steps of the paper: a GPU's hours",
+    "sphere": "Cameras all around, on a sphere",
+    "animation": "The scene's camera, frame by frame",
+    "cameras": "The selected cameras, or all of the scene",
+    "bounded": "One object, in a box",
+    "unbounded": "A whole surrounding, as far as one sees",
+    "nerf-synthetic": "transforms_train.json and the like, one field of view for all",
+    "instant-ngp": "transforms.json, or one for each split, with the object in the unit box",
+    "nerfstudio": "One transforms.json, with depth and masks beside the pictures",
+}
+
+
 def classes() -> list[type[Any]]:
     """The property groups, in the order in which they must be registered."""
     return [
@@ -121,7 +139,7 @@ def _property(spec: Field[Any], kind: Any, group: Any) -> Any:
     if spec.default is not MISSING:
         shared["default"] = spec.default
     if spec.metadata["choices"]:
-        items = [(choice, _title(choice), "") for choice in spec.metadata["choices"]]
+        items = [(choice, _title(choice), EXPLAINED.get(choice, "")) for choice in spec.metadata["choices"]]
         return bpy.props.EnumProperty(items=items, **shared)
     low, high = spec.metadata["low"], spec.metadata["high"]
     if kind is bool:
