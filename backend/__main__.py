@@ -82,7 +82,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def parser() -> Parser:
-    top = Parser("gen3d", description="From posed views to meshes.", allow_abbrev=False)
+    top = Parser("gen3d", description="Words, pictures and posed views to meshes.", allow_abbrev=False)
     top.add_argument("--version", action="version", version=f"gen3d {VERSION}")
     commands = top.add_subparsers(required=True, metavar="COMMAND", parser_class=Parser)
 
@@ -182,6 +182,8 @@ def _values(cls: type[Any], given: dict[str, Any], prefix: str) -> dict[str, Any
 def run_here(given: argparse.Namespace) -> int:
     """Runs a pipeline in this process and tells what came out."""
     values, out = read_options(settings.KINDS[given.kind], given), Path(given.out).expanduser().absolute()
+    if given.kind == "generate":
+        refuse_unused(values.system, given)
     from . import running
 
     try:
@@ -198,6 +200,17 @@ def run_here(given: argparse.Namespace) -> int:
     for note in content.get("notes", ()) if given.kind == "generate" else ():
         print(f"{'note':<12} {note}")
     return 0
+
+
+def refuse_unused(system: str, given: argparse.Namespace) -> None:
+    """Raises Gen3DError for an option that only other systems know."""
+    known = {*settings.SYSTEMS[system], *settings.OF_ALL_SYSTEMS}
+    for path in vars(given):
+        name = path.partition(".")[0]
+        if name in {spec.name for spec in fields(settings.GenerateSettings)} - known:
+            others = ", ".join(other for other, names in settings.SYSTEMS.items() if name in names)
+            cause = f"{option_name(path)} is nothing to {system}."
+            raise Gen3DError(cause, f"Leave it out, or take another --system: {others}.", field=f"params.{name}")
 
 
 # ------------------------------------------------------------------------------------ serve, jobs, models, doctor
@@ -242,10 +255,21 @@ def run_jobs(given: argparse.Namespace) -> int:
     if given.json:
         print(json.dumps(content))
         return 0
+    if not chosen:
+        print("There are no jobs.")
     for job in chosen:
         done = f"{(job.progress or {}).get('fraction') or 0:4.0%}" if job.state == "running" else "    "
-        print(f"{job.id}  {job.kind:<7} {job.state:<11} {done}  {(job.error or {}).get('cause', '')}".rstrip())
+        told = (job.error or {}).get("cause") or what_for(job)
+        print(f"{job.id}  {job.kind:<8} {job.state:<11} {done}  {told}".rstrip())
     return 0
+
+
+def what_for(job: Job) -> str:
+    """The words, or the path, that a job was given."""
+    params = job.params
+    return str(
+        next((params[name] for name in ("prompt", "image", "dataset", "result", "source") if params.get(name)), "")
+    )
 
 
 def as_row(store: JobStore, job: Job) -> dict[str, Any]:

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 STOPPED = 130
 FILES = {".glb": "mesh", ".ply": "ply", ".obj": "obj"}  # what a result may be as a single file, and its role in there
 
+OTHER_FILES = (".3ds", ".abc", ".blend", ".dae", ".fbx", ".gltf", ".stl", ".usd", ".usdc", ".usdz", ".x3d")
+
 
 class Ended(Exception):
     """The job did not come to its end, by no fault of what was asked. ``code``: the exit code of the process."""
@@ -40,6 +42,9 @@ def run(kind: str, values: Any, out: Path) -> dict[str, Any]:
     """
     storage.refuse_filled(out)
     role = FILES.get(out.suffix.lower(), "") if kind == "generate" else ""
+    if out.suffix.lower() in OTHER_FILES:
+        cause = f"Files that end in {out.suffix} are not written."
+        raise Gen3DError(cause, f"Name a folder, or a file that ends in {', '.join(FILES)}.", field="out")
     if role and values.count > 1:
         cause = f"{values.count} results do not go into the one file {out.name}."
         raise Gen3DError(cause, "Name a folder, or make one at a time.", field="out")

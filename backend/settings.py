@@ -215,7 +215,8 @@ SYSTEMS = {
         "texture", "dreamfusion",
     ),
 }  # fmt: skip
-"""What each system can be told, besides what all can: prompt, count, seed, size and device."""
+"""What each system can be told, besides what all can."""
+OF_ALL_SYSTEMS = ("system", "prompt", "count", "seed", "size", "device")
 
 
 @dataclass(frozen=True)

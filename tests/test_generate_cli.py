@@ -89,6 +89,26 @@ def test_refusals_leave_nothing(
     assert "Traceback" not in told.err and names(tmp_path) == []
 
 
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--negative-prompt", "red"], "--negative-prompt is nothing to point-e"),
+        (["--no-dream-fields-poses"], "another --system: dream-fields"),
+        (["--system", "dream-fields", "--points", "9"], "--points is nothing to dream-fields"),
+    ],
+)
+def test_options_of_other_systems_are_refused(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], arguments: list[str], words: str
+) -> None:
+    assert cli.main(["generate", "--prompt", "a chair", "--out", str(tmp_path / "out"), *arguments]) == 2
+    assert words in capfd.readouterr().err and not list(tmp_path.iterdir())
+
+
+def test_endings_that_are_not_written_are_said(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["generate", "--prompt", "a chair", "--out", str(tmp_path / "chair.fbx")]) == 2
+    assert "ends in .glb, .ply, .obj" in capfd.readouterr().err and not list(tmp_path.iterdir())
+
+
 def test_a_file_that_is_there_is_never_written_over(tmp_path: Path) -> None:
     out = tmp_path / "chair.glb"
     out.write_text("precious")

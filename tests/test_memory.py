@@ -54,7 +54,7 @@ def test_a_published_model_takes_its_weights_more() -> None:
 def test_fields_and_textures_take_more_than_points() -> None:
     needs = [
         memory.need("generate", {"prompt": "x", **more}, "cpu")
-        for more in ({}, {"texture": 4096}, {"system": "dream-fields"}, {"system": "dreamfusion", "count": 8})
+        for more in ({}, {"texture": 2048}, {"system": "dream-fields"}, {"system": "dreamfusion", "count": 8})
     ]
     assert needs == sorted(needs) and needs[2] - needs[0] > 10**9
     guided = [
