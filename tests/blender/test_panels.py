@@ -250,9 +250,10 @@ def test_a_job_has_a_picture_once_there_is_one(session: Any, tmp_path: Path, els
     assert len(thumbnails._pictures) == 0 and not list(Path(bpy.app.tempdir).glob("gen3d-*.png"))
 
 
-def test_what_cannot_be_done_is_grey_and_says_why(session: Any) -> None:
+def test_what_cannot_be_done_is_grey_and_says_why(session: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Only in the panel, which goes by its own settings; scripts bring theirs."""
     bpy.ops.wm.read_homefile(use_factory_startup=True)
+    monkeypatch.setattr(upkeep, "state", places.State("absent", "Not installed"))
     area = next(area for area in bpy.context.window_manager.windows[0].screen.areas if area.type == "VIEW_3D")
     sidebar = next(region for region in area.regions if region.type == "UI")
     tell(session, job(session))
@@ -268,6 +269,9 @@ def test_what_cannot_be_done_is_grey_and_says_why(session: Any) -> None:
         with pytest.raises(RuntimeError, match="The cameras are not shown"):
             bpy.ops.gen3d.update_cameras()
         bpy.context.scene.gen3d.generate.prompt = "a chair"
+        with pytest.raises(RuntimeError, match="Install the backend first"):
+            bpy.ops.gen3d.generate()
+        monkeypatch.setattr(upkeep, "state", places.State("ready", "It is there"))
         assert bpy.ops.gen3d.generate.poll()
         assert bpy.ops.gen3d.remove_job.poll()
     assert bpy.ops.gen3d.train.poll()
