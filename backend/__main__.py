@@ -16,7 +16,7 @@
 The options of the first five are made from the settings' dataclasses. With --json, standard output carries exactly
 one JSON object, at the end: the result (result.json and "folder"), or {"error": {"cause", "next_step", "field"}}.
 Progress goes to standard error. Exit codes: 0 done; 1 unexpected failure, or doctor found a fault; 2 wrong input;
-130 stopped by Ctrl-C, after which the same command goes on where it was.
+130 stopped by Ctrl-C or a signal, after which the same command goes on where it was.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ HELP = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
+    arguments = list(sys.argv[1:] if argv is None else argv) or ["--help"]
     as_json = "--json" in arguments
     with suppress(AttributeError, ValueError):  # paths and prompts in any language, on any console
         sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
@@ -61,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Gen3DError as error:
         return fail(error, as_json, 2)
     except KeyboardInterrupt:
-        return fail(Gen3DError("Stopped by Ctrl-C.", "Nothing was left half-done."), as_json, STOPPED)
+        return fail(Gen3DError("Stopped.", "Nothing was left half-done."), as_json, STOPPED)
 
 
 def fail(error: Gen3DError, as_json: bool, code: int) -> int:
@@ -158,10 +158,10 @@ def read_options(cls: type[Any], given: argparse.Namespace) -> Any:
     try:
         return settings.parse(cls, values)
     except Gen3DError as error:
-        if error.field is None:
+        if not (error.field or "").startswith("params."):
             raise
-        option = option_name(error.field.removeprefix("params."))
-        raise Gen3DError(error.cause.replace(error.field, option), error.next_step, field=error.field) from error
+        option = option_name(str(error.field).removeprefix("params."))
+        raise Gen3DError(error.cause.replace(str(error.field), option), error.next_step, field=error.field) from error
 
 
 def _values(cls: type[Any], given: dict[str, Any], prefix: str) -> dict[str, Any]:

@@ -10,17 +10,16 @@ from __future__ import annotations
 
 import csv
 import json
-import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from . import storage, weights
+from . import storage, terminal, weights
 from .errors import Gen3DError
 from .geometry import mesh as geometry
 from .geometry import reading
@@ -118,10 +117,16 @@ def _compare(report: Report, found: list[list[Result]], pointnet: PointNet, sett
     else:
         reference = _world(REFERENCE, settings)
         report.reference = f"{REFERENCE} things of the embedded world"
-    seen = []
-    for content in (reference, *clouds):
-        with _bar("PointNet++", content) as bar:
-            seen.append(point_cloud.classify(content, pointnet, bar.update))
+    seen: list[point_cloud.Seen] = []
+    total = len(reference) + sum(map(len, clouds))
+    with terminal.bar() as show:
+        for content in (reference, *clouds):
+            before = sum(len(own.features) for own in seen)
+
+            def tell(done: int, before: int = before) -> None:
+                show((before + done) / total, "PointNet++", f"{before + done} of {total} clouds")
+
+            seen.append(point_cloud.classify(content, pointnet, tell))
     for row, own in zip(report.rows, seen[1:], strict=True):
         row.p_is = point_cloud.inception_score(own.probabilities)
         if row.count > 1:
@@ -131,7 +136,7 @@ def _compare(report: Report, found: list[list[Result]], pointnet: PointNet, sett
         report.notes.append("No P-FID of a single cloud.")
     if smallest < FEW_RESULTS:
         report.notes.append(
-            f"With as few as {smallest} clouds P-FID comes out too high and P-IS too low; published are those of 10000."
+            f"Of few results, here {smallest}, P-FID comes out too high and P-IS too low; published are those of 10000."
         )
 
 
@@ -155,15 +160,9 @@ def _retrieve(
     for row, content in zip(report.rows, found, strict=True):
         told = [result for result in content if result.prompt]
         if told:
-            objects = ((result.shape(), result.prompt) for result in _bar("CLIP", told))
+            objects = ((result.shape(), result.prompt) for result in terminal.each(told, "CLIP"))
             score = r_precision(objects, captions, clip, settings.views)
             row.r_precision_colour, row.r_precision_geometry = score.colour, score.geometry
-
-
-def _bar(what: str, over: Sequence[Any]) -> Any:
-    from tqdm import tqdm
-
-    return tqdm(over, desc=what, file=sys.stderr, leave=False, disable=None)
 
 
 # --------------------------------------------------------------------------------------------------------- results
@@ -296,7 +295,7 @@ def as_json(report: Report) -> str:
 
 def table(report: Report) -> str:
     """The report for people."""
-    heads = ("count", "R-Prec. colour", "R-Prec. geometry", "P-IS", "P-FID", "folder")
+    heads = ("results", "R-Prec. colour ↑", "R-Prec. geometry ↑", "P-IS ↑", "P-FID ↓", "folder")
     lines: list[tuple[str, ...]] = [heads]
     for row in report.rows:
         shares = (row.r_precision_colour, row.r_precision_geometry)
@@ -309,4 +308,5 @@ def table(report: Report) -> str:
         text.append(f"R-Precision by {report.clip}, {report.views} views, among {report.captions} captions.")
     if report.pointnet:
         text.append(f"P-IS and P-FID by {report.pointnet}, {report.points} points, against {report.reference}.")
+    text.append("↑ higher is better, ↓ lower is better. R-Precision: how often CLIP picks a result's own words.")
     return "\n".join([*text, *(f"Note: {note}" for note in report.notes)])

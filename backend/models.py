@@ -234,11 +234,16 @@ Answer = tuple[dict[str, Any], list[str], int]
 def _list(names: list[str], offline: bool) -> Answer:
     rows = listing()
     wide = max(len(row.name) for row in rows)
-    lines = [
+    lines = [f"{'state':<10} {'name':<{wide}}  {'system':<9} {'size':>11}  licence and place"]
+    lines += [
         f"{row.state:<10} {row.name:<{wide}}  {row.system:<9} {row.size / 1e6:8,.0f} MB  {row.licence}  {row.path}"
         for row in rows
     ]
-    sets = [f"{name:<21} = {', '.join(members)}" for name, members in SETS.items()]
+    kept = sum(row.size for row in rows if row.state == "installed")
+    lines += [f"{'':<10} {'in all, installed':<{wide}}  {'':<9} {kept / 1e6:8,.0f} MB", ""]
+    sets = ["Names for several at once, for `gen3d models install NAME`:"]
+    sets += [f"  {name:<20} {', '.join(members)}" for name, members in SETS.items()]
+    sets.append("OWNER/NAME installs a model or pipeline of the hub, such as one that turns text into images.")
     return {"models": [asdict(row) for row in rows], "sets": SETS}, [*(line.rstrip() for line in lines), *sets], 0
 
 

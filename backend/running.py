@@ -14,7 +14,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import storage
+from . import storage, terminal
 from .errors import Gen3DError
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def run(kind: str, values: Any, out: Path) -> dict[str, Any]:
                 content = drive(kind, worker.pipelines()[kind], values, work, final, listener)
         except Stopped:
             step = "The same command goes on." if storage.has_checkpoint(work) else "Nothing was left behind."
-            raise Ended(Gen3DError("Stopped by Ctrl-C.", step), STOPPED) from None
+            raise Ended(Gen3DError("Stopped.", step), STOPPED) from None
         except Gen3DError:
             raise
         except Exception as error:
@@ -148,23 +148,17 @@ def stop_signals() -> Iterator[Callable[[], bool]]:
 
 @contextmanager
 def progress_bar(stopping: Callable[[], bool]) -> Iterator[Listener]:
-    """A bar over the whole job, on standard error."""
-    from tqdm import tqdm
-
+    """How far the whole job is, on standard error."""
     from .driver import Listener
 
-    shape = "{desc:<9}{percentage:3.0f}% {bar} {elapsed} {postfix}"
-    pause = 0.2 if sys.stderr.isatty() else 10.0
-    with tqdm(total=1.0, file=sys.stderr, bar_format=shape, mininterval=pause, dynamic_ncols=True) as bar:
+    with terminal.bar() as show:
 
         def report(progress: Progress) -> None:
-            bar.set_description_str(progress.phase, refresh=False)
             facts = [f"step {progress.step}" + (f" of {progress.total}" if progress.total else "")]
             if progress.loss is not None:
                 facts.append(f"loss {progress.loss:.4g}")
             if progress.seconds_left is not None:
                 facts.append(f"{progress.seconds_left:.0f} s left")
-            bar.set_postfix_str(", ".join(facts), refresh=False)
-            bar.update(max(0.0, min(1.0, progress.fraction) - bar.n))
+            show(progress.fraction, progress.phase, ", ".join(facts))
 
         yield Listener(report, stopping=stopping)

@@ -201,7 +201,17 @@ class GenerateSettings:
     save_points: bool = option(False, help="also write the point cloud")
     device: str = option("auto", choices=("auto", "cpu", "cuda", "mps"), help="where to compute")
 
+    def check(self) -> None:
+        """Raises Gen3DError where there is nothing to make, or a picture for a system that takes words."""
+        if self.image and self.system != "point-e":
+            cause = f"{TITLES[self.system]} makes things of words, not of a picture."
+            raise Gen3DError(cause, "Leave the image out, or take Point-E.", field="image")
+        if not self.image and not self.prompt.strip():
+            more = ", or give an image of it" if self.system == "point-e" else ""
+            raise Gen3DError("There is no prompt.", f"Say in words what to make{more}.", field="prompt")
 
+
+TITLES = {"point-e": "Point-E", "dream-fields": "Dream Fields", "dreamfusion": "DreamFusion"}
 SYSTEMS = {
     "point-e": (
         "image", "text_to_image", "remove_background", "weights", "guidance", "steps", "points", "resolution", "faces",
@@ -248,7 +258,8 @@ def parse(cls: type[T], values: object, where: str = "params") -> T:
     """Checked settings from decoded JSON.
 
     Raises Gen3DError naming the field (``params.mesh.level``) that is unknown, missing, of the wrong type, not
-    finite, outside its limits or not among its choices. No value is converted silently except int to float.
+    finite, outside its limits or not among its choices. No value is converted silently except int to float. What
+    settings ask of each other stands in their ``check``.
     """
     if not isinstance(values, dict):
         raise Gen3DError(f"{where} must be an object.", "Send the settings as name and value pairs.", field=where)
@@ -268,7 +279,10 @@ def parse(cls: type[T], values: object, where: str = "params") -> T:
             checked[name] = _checked(spec, hints[name], values[name], path)
         elif spec.default is MISSING and spec.default_factory is MISSING:
             raise Gen3DError(f"{path} is missing.", f"Give it: {spec.metadata['help']}.", field=path)
-    return cls(**checked)
+    made = cls(**checked)
+    if check := getattr(made, "check", None):
+        check()
+    return made
 
 
 def _checked(spec: Field[Any], kind: Any, value: object, path: str) -> Any:

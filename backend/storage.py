@@ -308,5 +308,5 @@ def refuse_filled(folder: Path) -> None:
     if folder.is_dir() and not any(folder.iterdir()):
         return
     if os.path.lexists(folder):
-        what = "is already there and not empty" if folder.is_dir() else "is a file"
-        raise Gen3DError(f"{folder} {what}.", "Choose another folder.", field="out")
+        what = "and not empty" if folder.is_dir() else "and is never overwritten"
+        raise Gen3DError(f"{folder} is already there {what}.", "Choose another name, or delete it.", field="out")

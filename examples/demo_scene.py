@@ -52,11 +52,13 @@ def main(arguments: list[str]) -> None:
         )  # fmt: skip
     say(f"captured in {captured.seconds:.0f} s")
 
+    script.forget_jobs(out / "home")
     try:
         result = api.train(captured.folder, home=out / "home", seconds=options.seconds, on_progress=script.teller())
     finally:
         launcher.end(out / "home")
-    say(f"trained: {json.dumps(json.loads((result / 'result.json').read_text('utf-8')).get('metrics'))}")
+    metrics = json.loads((result / "result.json").read_text("utf-8"))["metrics"]
+    say(f"trained: PSNR {metrics['psnr']:.1f} dB, SSIM {metrics['ssim']:.3f} on {metrics['views']} held-out views")
 
     copy = api.import_result(result, name="Result")
     materials.show_colours("vertex")
@@ -65,8 +67,8 @@ def main(arguments: list[str]) -> None:
     (out / "distance.json").write_text(json.dumps(distance, indent=1), "utf-8")
     say(f"median distance of the surfaces: {100.0 * distance['median']:.2f} % of the diagonal, nothing aligned")
 
-    bpy.ops.export_scene.gltf(filepath=str(out / "result.glb"), use_selection=True)
     with quiet():
+        bpy.ops.export_scene.gltf(filepath=str(out / "result.glb"), use_selection=True)
         sides = [original.matrix_world @ Vector(side) for side in SIDES]
         middle = original.matrix_world @ Vector(MIDDLE)
         rows = [sheet.Row(label, item, sides, middle) for label, item in (("original", original), ("result", copy))]

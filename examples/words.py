@@ -39,6 +39,7 @@ def main(arguments: list[str]) -> None:
     out.mkdir(parents=True, exist_ok=True)
     bpy.ops.wm.read_homefile(use_empty=True, use_factory_startup=True)
     made = []
+    script.forget_jobs(out / "home")
     try:
         for prompt in options.prompts or PROMPTS:
             say(f"making {prompt}")

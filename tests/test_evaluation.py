@@ -128,7 +128,20 @@ def test_the_table(made: Path, judges: list[str | Path], capsys: pytest.CaptureF
     assert cli.main([str(word) for word in command]) == 0
     text = capsys.readouterr().out
     head, first, second, *rest = text.splitlines()
-    assert head.split() == ["count", "R-Prec.", "colour", "R-Prec.", "geometry", "P-IS", "P-FID", "folder"]
+    assert head.split() == [
+        "results",
+        "R-Prec.",
+        "colour",
+        "↑",
+        "R-Prec.",
+        "geometry",
+        "↑",
+        "P-IS",
+        "↑",
+        "P-FID",
+        "↓",
+        "folder",
+    ]
     assert first.endswith(f"  {made}") and first.split()[0] == str(COUNT) and "%" in first
     assert second.endswith(f" -  {one}") and second.split()[0] == "1"
     assert len({line.index("/") for line in (first, second)}) == 1

@@ -35,12 +35,12 @@ class Seen:
 def classify(
     clouds: Sequence[NDArray[np.floating]],
     model: PointNet,
-    tell: Callable[[int], object] = lambda more: None,
+    tell: Callable[[int], object] = lambda done: None,
     batch: int = BATCH,
 ) -> Seen:
     """Features and classes of clouds [N, 3], each with as many finite points as the others.
 
-    ``tell`` is told how many more are done. The model, in evaluation mode, says where it is computed.
+    ``tell`` is told how many are done. The model, in evaluation mode, says where it is computed.
     """
     device = next(model.parameters()).device
     features, probabilities = [], []
@@ -50,7 +50,7 @@ def classify(
             logits, found = model(torch.from_numpy(points.astype(np.float32)).to(device))
             features.append(found.double().cpu().numpy())
             probabilities.append(logits.double().softmax(-1).cpu().numpy())
-            tell(len(points))
+            tell(first + len(points))
     return Seen(np.concatenate(features), np.concatenate(probabilities))
 
 

@@ -91,7 +91,8 @@ FAST_SHAPE = DreamShape()
 def generate(settings: GenerateSettings, out: Path, resume: Snapshot | None = None) -> Pipeline:
     """Makes ``count`` fields and their meshes."""
     yield Progress("prepare", 0, 0, 0.0)
-    prompt = dreaming.prompt_of(settings)
+    settings.check()
+    prompt = settings.prompt.strip()
     device = choose_device(settings.device)
     folder, guide = weights.choose(settings.weights, GUIDES, embedded.CLIP)
     if folder is None:

@@ -279,7 +279,8 @@ class DreamFusionTraining:
 def generate(settings: GenerateSettings, out: Path, resume: Snapshot | None = None) -> Pipeline:
     """Makes ``count`` fields and their meshes, after a first picture of what the words say."""
     yield Progress("prepare", 0, 0, 0.0)
-    prompt, chosen = dreaming.prompt_of(settings), settings.dreamfusion
+    settings.check()
+    prompt, chosen = settings.prompt.strip(), settings.dreamfusion
     device = choose_device(settings.device)
     folder, guide = weights.choose(settings.weights, PRIORS, embedded.TEXT_TO_IMAGE)
     if folder is None:

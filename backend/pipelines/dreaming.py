@@ -15,7 +15,6 @@ from PIL import Image
 from torch import Tensor
 
 from .. import weights
-from ..errors import Gen3DError
 from ..geometry import export
 from ..geometry.standing import standing
 from ..guidance.clip import Clip
@@ -33,7 +32,6 @@ BEGUN, TRAINED = 0.02, 0.85  # share of the whole job that is then done
 YIELD_SECONDS = 0.1
 DISTANCE, ELEVATION, FOCAL = 4.0, 20.0, 1.5  # of the cameras that look at what was made, in sides of half the cube
 SCORERS = ("clip-vit-b32", "clip-vit-b16", "clip-vit-l14")  # the first that is installed and is not the guide
-TITLES = {"dream-fields": "Dream Fields", "dreamfusion": "DreamFusion"}
 SHEET, SMALL = 192, 128  # pixels, of one view
 JUDGED_FROM = (0.0, 45.0, 90.0, 135.0, 180.0, 225.0, 270.0, 315.0)
 
@@ -52,16 +50,6 @@ class Training(Protocol):
 
     def restore(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
         """The inverse."""
-
-
-def prompt_of(settings: GenerateSettings) -> str:
-    """Raises Gen3DError where there is none, or a picture, which these systems do not take."""
-    if settings.image:
-        cause = f"{TITLES[settings.system]} makes things of words, not of a picture."
-        raise Gen3DError(cause, "Leave the image out, or take Point-E.", field="image")
-    if not settings.prompt.strip():
-        raise Gen3DError("There is no prompt.", "Say in words what to make.", field="prompt")
-    return settings.prompt.strip()
 
 
 def said(prompt: str, prior: str, install: str) -> tuple[str, list[str]]:

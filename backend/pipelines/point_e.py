@@ -58,9 +58,8 @@ def generate(settings: GenerateSettings, out: Path, resume: Snapshot | None = No
     """Makes ``count`` meshes, and, where they are asked for, writes the points and the view they were made from."""
     yield Progress("prepare", 0, 0, 0.0)
     began = time.perf_counter()
+    settings.check()
     picture = read_picture(settings.image) if settings.image else None
-    if picture is None and not settings.prompt.strip():
-        raise Gen3DError("There is no prompt.", "Say in words what to make, or give an image of it.", field="prompt")
     job = Job(settings, choose_device(settings.device), point_e_priors.choose(settings, picture is not None))
     if resume is not None:
         job.restore(resume)

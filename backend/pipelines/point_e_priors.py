@@ -97,8 +97,6 @@ def _require_fit(prior: Prior, settings: GenerateSettings, draws: bool) -> None:
                 else f"Give only words, or {INSTALL}.",
                 field="image" if settings.image else "text_to_image",
             )
-        if not settings.prompt.strip():
-            raise Gen3DError("The prompt is empty.", "Say in words what to make.", field="prompt")
     elif not draws:
         raise Gen3DError(
             f"{which} looks at pictures, not at words.",

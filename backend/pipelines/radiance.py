@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save as as_bytes
 from torch import Tensor
 
 from ..errors import Gen3DError
@@ -77,7 +77,8 @@ def build(scene: Scene, allowed: Tensor | None = None) -> FastNerf | PaperNerf:
 def save(field: Known, scene: Scene, folder: Path, name: str = FILE) -> None:
     """Writes the field's file into ``folder``."""
     tensors = {name: value.detach().cpu().contiguous() for name, value in field.state_dict().items()}
-    save_file(tensors, folder / name, {"scene": json.dumps(asdict(scene))})
+    content = as_bytes(tensors, {"scene": json.dumps(asdict(scene))})
+    (folder / name).write_bytes(content)  # save_file would let nobody else read it, whatever the user's umask
 
 
 def load(folder: Path, device: torch.device) -> tuple[Known, Scene]:

@@ -61,11 +61,10 @@ def read(prompt: str, install: str) -> tuple[str, list[str]]:
     missing = [
         f"{word!r}" + (f" (near to it: {', '.join(near)})" if near else "") for word, near in unknown_words(prompt)
     ]
-    if missing:
-        return known, [f"It does not know {', '.join(missing)}. {can}; for other things, {install}."]
+    notes = [f"It does not know {', '.join(missing)} and left that out; for more words, {install}."] if missing else []
     if not thing_in(prompt):
-        return known, [f"The words name no thing that it knows. {can}; for other things, {install}."]
-    return known, []
+        notes.append(f"The words name no thing that it knows. {can}; for other things, {install}.")
+    return known, notes
 
 
 def thing_in(prompt: str) -> str:

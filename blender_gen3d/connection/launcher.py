@@ -47,7 +47,7 @@ def find_python(home: Path, python: str = "") -> Path:
     named = {"the preferences": python, "GEN3D_PYTHON": os.environ.get("GEN3D_PYTHON", ""), str(installed): recorded}
     for place, name in named.items():
         if name:
-            path = Path(name).expanduser()
+            path = Path(name).expanduser().absolute()  # it will be started elsewhere
             if not path.is_file():
                 raise errors.Gen3DError(
                     f"There is no Python at {path}, which {place} names.", "Install the backend again.", field="python"

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.usefixtures("small_priors")
 def test_unknown_words_are_told_with_what_is_near(tmp_path: Path) -> None:
     _, summary = make(replace(QUICK, prompt="a crimson chair with a hovercraft"), tmp_path / "out")
     (note,) = [note for note in summary["notes"] if "does not know" in note]
-    assert "'hovercraft'" in note and "chair" in note and "gen3d models install point-e" in note
+    assert "'hovercraft'" in note and "left that out" in note and "gen3d models install point-e" in note
     _, plain = make(replace(QUICK, prompt="a red chair"), tmp_path / "plain")
     assert plain["notes"] == ["Made with the embedded prior."]
     _, vague = make(replace(QUICK, prompt="red"), tmp_path / "vague")
