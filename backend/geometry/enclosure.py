@@ -12,10 +12,13 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.spatial import cKDTree
 
+from . import bilateral
+
 NEIGHBOUR = 4  # the spacing of points is the distance to the so-manieth nearest
 BALL = 2.6  # radius of the ball, in spacings
 STRAY = 3.0  # points farther from their neighbours than so many spacings are left out
 SMOOTH = 1.3  # cells
+DEEP = 0.02  # what lies deeper, in a cube of side one, is in a solid body
 AROUND = 9  # points that agree on a colour
 
 
@@ -29,14 +32,28 @@ def without_strays(points: NDArray[np.float32]) -> NDArray[np.bool_]:
 def enclosure(points: NDArray[np.float32], size: int, side: float) -> NDArray[np.float32]:
     """Signed distances [size, size, size], negative inside, on a grid that spans a cube of that side at the origin.
 
-    points: float32 [N, 3], N > 4, all over the surface and scattered by less than their spacing.
+    points: float32 [N, 3], N > 4, all over the surface and scattered by less than their spacing. Those of solid bodies
+    are put in order first. Sheets and rods keep their scatter, which is what makes them thick.
     """
     cell = side / (size - 1)
     radius = max(BALL * float(np.median(_spacing(points))), 2 * cell)
+    raw = _rolled(points, size, side, radius)
+    axis, deep = np.linspace(-side / 2, side / 2, size), np.argwhere(raw < -DEEP)
+    if not len(deep) or len(points) <= bilateral.NEIGHBOURS:
+        return raw
+    above = cKDTree(axis[deep]).query(points)[0]
+    share = np.clip((2 * DEEP - above) / (0.5 * DEEP), 0, 1)[:, None]
+    settled = points + (bilateral.filtered(points) - points) * share
+    return _rolled(settled.astype(np.float32), size, side, radius)
+
+
+def _rolled(points: NDArray[np.float32], size: int, side: float, radius: float) -> NDArray[np.float32]:
+    """Signed distances to what a ball of this radius leaves."""
+    cell = side / (size - 1)
     margin = int(np.ceil(radius / cell)) + 1  # room for the ball to roll around what touches the border
     axis = (np.arange(-margin, size + margin) * cell - side / 2).astype(np.float32)
     grid = np.stack(np.meshgrid(axis, axis, axis, indexing="ij"), -1).reshape(-1, 3)
-    free = np.isinf(cKDTree(points).query(grid, distance_upper_bound=radius)[0]).reshape((len(axis),) * 3)
+    free = np.isinf(cKDTree(points).query(grid, distance_upper_bound=radius, workers=-1)[0]).reshape((len(axis),) * 3)
     regions, _ = ndimage.label(free)
     centres = regions == regions[0, 0, 0]
     reached = ndimage.distance_transform_edt(~centres)[margin:-margin, margin:-margin, margin:-margin] * cell
