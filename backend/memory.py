@@ -7,7 +7,7 @@ holds the same tensors, without the libraries; what that takes has not been meas
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -21,7 +21,8 @@ FIELD = 700 * MIB  # hash tables, their moments and a training step
 PICTURES = 150 * MIB  # a hundred views, being read
 WEIGHT = 4  # bytes
 CLIP, UPSAMPLER = 428, 40  # million weights
-MILLIONS = {"base40M-textvec": 40, "base40M": 40, "base300M": 312, "base1B": 1240}
+MILLIONS = {"base40M-textvec": 40, "base1B": 1240, "base300M": 312, "base40M": 40, "base40M-imagevec": 40}
+POINT_E = {"upsample", "sdf", "clip-vit-l14"}  # what each of these goes with
 EMBEDDED = 6
 GUIDES = {"clip-vit-b16": 150, "clip-vit-b32": 151, "clip-vit-l14": 428}
 DIFFUSION = 1070  # any other: a Stable Diffusion
@@ -41,25 +42,27 @@ class Fit:
     told: str
 
 
-def need(kind: str, params: object, device: str) -> int:
-    """The most bytes that a job takes on a device of this type ("cpu", "cuda", "mps"). Raises Gen3DError for wrong
-    params."""
-    return _need(parse(KINDS[kind], params), device)
+def need(kind: str, params: object, device: str, installed: Collection[str] = ()) -> int:
+    """The most bytes that a job takes on a device of this type ("cpu", "cuda", "mps"). ``installed``: the names of
+    the weights that are. Raises Gen3DError for wrong params."""
+    return _need(parse(KINDS[kind], params, whole=False), device, installed)
 
 
-def fitted(kind: str, params: object, device: str, free: int | None) -> Fit:
+def fitted(kind: str, params: object, device: str, free: int | None, installed: Collection[str] = ()) -> Fit:
     """The job as it can run with ``free`` bytes (None: not known): at its best, or with fewer details."""
-    wanted = parse(KINDS[kind], params)
-    most = _need(wanted, device)
+    wanted = parse(KINDS[kind], params, whole=False)
+    most = _need(wanted, device, installed)
     if free is None or most <= SHARE * free:
         return Fit(most, asdict(wanted), "")
     chosen, done = wanted, ""
     for lower, said in rungs(wanted):
         chosen, done = lower, said
-        if _need(chosen, device) <= SHARE * free:
+        if _need(chosen, device, installed) <= SHARE * free:
             break
     told = f"It needs about {most / GB:.1f} GB, and {free / GB:.1f} GB are free"
-    return Fit(_need(chosen, device), asdict(chosen), f"{told}: {done}." if done else f"{told}. It may fail.")
+    return Fit(
+        _need(chosen, device, installed), asdict(chosen), f"{told}: {done}." if done else f"{told}. It may fail."
+    )
 
 
 def rungs(settings: Any) -> Iterator[tuple[Any, str]]:
@@ -91,17 +94,34 @@ def _lower_mesh(mesh: MeshSettings) -> MeshSettings | None:
     return None
 
 
-def _need(settings: Any, device: str) -> int:
+def _weights(settings: GenerateSettings, installed: Collection[str]) -> str:
+    """What they are called; "embedded" also where "auto" finds nothing better."""
+    if settings.weights != "auto":
+        return settings.weights
+    match settings.system:
+        case "point-e":
+            pictures = bool(settings.image or settings.text_to_image)
+            fitting = [
+                name for name in MILLIONS if (name != "base40M-textvec") == pictures and set(installed) >= POINT_E
+            ]
+        case "dream-fields":
+            fitting = list(GUIDES)
+        case _:
+            fitting = [name for name in installed if "/" in name and not name.startswith("embedded/")]
+    return next((name for name in fitting if name in installed), "embedded")
+
+
+def _need(settings: Any, device: str, installed: Collection[str]) -> int:
     base = 0 if device == "cuda" else LIBRARIES
     match settings:
         case GenerateSettings():
-            own = settings.weights in ("auto", "embedded")
+            name = _weights(settings, installed)
             if settings.system == "point-e":
-                base_model = MILLIONS.get(settings.weights)
+                base_model = MILLIONS.get(name)
                 millions = base_model + UPSAMPLER + CLIP if base_model else EMBEDDED
                 surface = CLOUD_VOXEL * settings.resolution**3
             else:
-                millions = EMBEDDED if own else GUIDES.get(settings.weights, DIFFUSION)
+                millions = EMBEDDED if name == "embedded" else GUIDES.get(name, DIFFUSION)
                 surface = FOG + round(FIELD_VOXEL * settings.resolution**3) + settings.count * KEPT_FIELD
             return base + millions * 10**6 * WEIGHT + surface + TEXEL * settings.texture**2
         case NerfSettings():

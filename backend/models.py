@@ -21,8 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import storage
 from .errors import Gen3DError
-from .home import user_home
-from .weights import PUBLISHED, SETS, damaged, folder_of, installed, lock_of, read, require
+from .weights import PUBLISHED, SETS, damaged, folder_of, installed, lock_of, names, read, require
 
 if TYPE_CHECKING:
     import torch
@@ -60,15 +59,11 @@ def listing() -> list[Model]:
         for folder in sorted(PRIORS.iterdir())
         if any((folder / name).exists() for name in CONFIGS)
     ]
-    rows += [
-        Model(name, entry.system, entry.size, entry.licence, *_state(name)) for name, entry in PUBLISHED.items()
-    ]  # fmt: skip
-    home = user_home() / "models"
-    others = [folder.name.replace("--", "/", 1) for folder in sorted(home.iterdir())] if home.is_dir() else []
-    for name in others:
-        if name not in PUBLISHED and "/" in name:
-            state, path = _state(name)
-            rows.append(Model(name, "hub", _size(Path(path)) if path else 0, "see its page", state, path))
+    for name in names():
+        (state, path), entry = _state(name), PUBLISHED.get(name)
+        size = entry.size if entry else _size(Path(path)) if path else 0
+        system, licence = (entry.system, entry.licence) if entry else ("hub", "see its page")
+        rows.append(Model(name, system, size, licence, state, path))
     return rows
 
 

@@ -254,12 +254,12 @@ KINDS: dict[str, type[Any]] = {
 }
 
 
-def parse(cls: type[T], values: object, where: str = "params") -> T:
+def parse(cls: type[T], values: object, where: str = "params", *, whole: bool = True) -> T:
     """Checked settings from decoded JSON.
 
     Raises Gen3DError naming the field (``params.mesh.level``) that is unknown, missing, of the wrong type, not
     finite, outside its limits or not among its choices. No value is converted silently except int to float. What
-    settings ask of each other stands in their ``check``.
+    settings ask of each other stands in their ``check``; ``whole=False`` leaves it out, for what is still being chosen.
     """
     if not isinstance(values, dict):
         raise Gen3DError(f"{where} must be an object.", "Send the settings as name and value pairs.", field=where)
@@ -280,7 +280,7 @@ def parse(cls: type[T], values: object, where: str = "params") -> T:
         elif spec.default is MISSING and spec.default_factory is MISSING:
             raise Gen3DError(f"{path} is missing.", f"Give it: {spec.metadata['help']}.", field=path)
     made = cls(**checked)
-    if check := getattr(made, "check", None):
+    if whole and (check := getattr(made, "check", None)):
         check()
     return made
 

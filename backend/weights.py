@@ -87,6 +87,13 @@ def folder_of(name: str) -> Path:
     return user_home() / "models" / name.replace("/", "--")
 
 
+def names() -> list[str]:
+    """The published weights, and what else was installed or named here."""
+    home = user_home() / "models"
+    here = [folder.name.replace("--", "/", 1) for folder in sorted(home.iterdir())] if home.is_dir() else []
+    return [*PUBLISHED, *(name for name in here if name not in PUBLISHED and "/" in name)]
+
+
 def lock_of(name: str) -> dict[str, Any] | None:
     """What lock.json says of installed weights: "path", "source", "files" (sha256 by path). None: not installed."""
     lock = read_json(folder_of(name) / "lock.json")

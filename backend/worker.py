@@ -35,7 +35,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import memory, settings, storage
+from . import memory, settings, storage, weights
 from .driver import Listener, Run, Stopped, drive, explain, png, points
 from .errors import Gen3DError
 
@@ -107,7 +107,8 @@ def _work(folder: Path, table: Callable[[], Mapping[str, Run]], channel: Channel
                 channel.saved,
                 channel.stopping,
             )
-            fit = memory.fitted(kind, job.get("params"), device.get("type", "cpu"), device.get("free"))
+            there = [name for name in weights.names() if weights.installed(name)]
+            fit = memory.fitted(kind, job.get("params"), device.get("type", "cpu"), device.get("free"), there)
             values = settings.parse(cls, fit.params)
             drive(kind, table()[kind], values, folder, folder / "result", listener, notes=[fit.told] * bool(fit.told))
         channel.send({"event": "done"})

@@ -67,3 +67,18 @@ def test_fields_and_textures_take_more_than_points() -> None:
 def test_wrong_settings_are_refused_by_name() -> None:
     with pytest.raises(Gen3DError, match="resolution"):
         memory.need("generate", {"resolution": 1}, "cpu")
+
+
+def test_auto_means_what_is_installed() -> None:
+    def needs(system: str, *installed: str, **more: str) -> int:
+        return memory.need("generate", {"system": system, **more}, "cuda", installed)
+
+    whole = ("upsample", "sdf", "clip-vit-l14")
+    base = needs("point-e")
+    assert needs("point-e", "base40M-textvec") == needs("point-e", "base1B", *whole) == base
+    assert needs("point-e", "base40M-textvec", *whole) > base + 400 * 10**6 * memory.WEIGHT
+    large = needs("point-e", "base40M-textvec", "base1B", *whole, image="x.png")
+    assert large > needs("point-e", "base40M-textvec", *whole) + 10**9 * memory.WEIGHT
+    assert needs("dream-fields", "clip-vit-b32") > needs("dream-fields")
+    assert needs("dreamfusion", "owner/pipeline") > needs("dreamfusion", "embedded/text_to_image", "base1B")
+    assert needs("dream-fields", "clip-vit-b32", weights="embedded") == needs("dream-fields")

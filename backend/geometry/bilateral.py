@@ -45,7 +45,8 @@ def _once(points: Floats) -> Floats:
         frames = _frames(apart, weights)
     height, u, v = np.einsum("nab,nka->bnk", frames, apart)
     step = np.clip(_level(height, u, v, weights), -1, 1)
-    return points + frames[:, :, 0] * step[:, None] * scale
+    moved: Floats = points + frames[:, :, 0] * step[:, None] * scale
+    return moved
 
 
 def _frames(apart: Floats, weights: Floats) -> Floats:

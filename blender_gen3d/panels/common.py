@@ -8,6 +8,7 @@ from typing import Any
 
 import bpy
 
+from .. import upkeep
 from ..bridge import errors, memory, protocol
 from ..connection import pump
 from ..labels import write
@@ -60,7 +61,8 @@ def needed_memory(layout: bpy.types.UILayout, kind: str, params: Mapping[str, An
     if device is None or device.get("free") is None:
         return
     try:
-        fit = memory.fitted(kind, params, device["type"], device["free"])
+        there = [] if upkeep.elsewhere else [row.name for row in upkeep.models.installed()]
+        fit = memory.fitted(kind, params, device["type"], device["free"], there)
     except errors.Gen3DError:  # told when the job is asked for
         return
     if fit.told:

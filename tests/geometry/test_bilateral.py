@@ -21,8 +21,9 @@ def cube(rng: np.random.Generator, count: int = 4000) -> NDArray[np.float32]:
 
 def off_cube(points: NDArray[np.floating]) -> NDArray[np.float64]:
     """Distances [N] to the surface of the unit cube."""
-    beyond = np.abs(points) - 0.5
-    return np.linalg.norm(np.maximum(beyond, 0), axis=1) + np.maximum(-beyond.max(1), 0)
+    beyond = np.abs(points).astype(np.float64) - 0.5
+    away: NDArray[np.float64] = np.linalg.norm(np.maximum(beyond, 0), axis=1) + np.maximum(-beyond.max(1), 0)
+    return away
 
 
 def test_scatter_shrinks_and_edges_stay() -> None:

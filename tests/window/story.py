@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A user at one Blender, and what the tests of windows ask that Blender for."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+import build
+
+from .window import AREA, SIZE, Screen, Window, missing_tools
+
+ROOT = Path(__file__).resolve().parents[2]
+BLENDERS = [blender for blender in build.find_blenders() if not missing_tools(blender)]
+VERSIONS = [blender.version() for blender in BLENDERS]
+PACKAGE = "bl_ext.user_default.gen3d"
+
+SESSION = f"from {PACKAGE} import upkeep\nfrom {PACKAGE}.connection import pump\nsession = pump.session()\n"
+ROWS = SESSION + "rows = session.jobs() if session else []\n"
+RUNNING = ROWS + "answer = [r.state for r in rows if r.params.get('prompt') == {!r}] == ['running']"
+
+
+class Story:
+    """One user at one Blender. Two at screens of the same folder have the same preferences and the same data."""
+
+    def __init__(self, screen: Screen) -> None:
+        self.screen, self.home, self.clicks = screen, screen.folder / "data", 0
+        self.resources = screen.folder / "user"
+        self.resources.mkdir(exist_ok=True)
+        self.window = self.open()
+        self.pictures = ROOT / "build" / "window" / self.window.version
+
+    def open(self, file: Path | None = None) -> Window:
+        return Window(self.screen, "blender", self.resources, file=file)
+
+    def install(self, **preferences: str) -> None:
+        """The extension, from a zip of this checkout, its data beside the preferences."""
+        self.window.install(build.build_zip(self.screen.folder))
+        chosen = {"home": str(self.home), **preferences}
+        lines = [f"own = bpy.context.preferences.addons[{PACKAGE!r}].preferences"]
+        lines += [f"own.{name} = {value!r}" for name, value in chosen.items()]
+        self.window.ask("\n".join([*lines, "bpy.ops.wm.save_userpref()"]))
+
+    def shot(self, name: str) -> Image.Image:
+        return Image.open(self.window.shot(self.pictures / f"{name}.png")).convert("RGB")
+
+    def press(self, what: str, share: float = 0.6) -> None:
+        self.window.click(self.window.find(what, share))
+        self.clicks += 1
+
+    def set(self, path: str, **values: Any) -> None:
+        """What is not worth a click in this test."""
+        lines = [f"bpy.context.scene.gen3d.{path}.{name} = {value!r}" for name, value in values.items()]
+        self.window.ask("\n".join(lines))
+
+    def meshes(self) -> list[str]:
+        return list(self.window.ask("answer = sorted(o.name for o in bpy.data.objects if o.type == 'MESH')"))
+
+
+def places_of(python: str) -> list[Path]:
+    """What a Blender in a root of its own has to see of an interpreter, to run it."""
+    parts = [Path(python).resolve().parents[1], Path(sys.prefix), Path("/etc/ssl")]
+    return sorted({path for path in parts if path.is_dir() and path != Path("/usr")})
+
+
+def view(window: Window) -> tuple[int, int, int, int]:
+    """Left, top, width and height of the 3D view."""
+    x, y, width, height = window.ask(
+        AREA + "r = next(r for r in area.regions if r.type == 'WINDOW'); answer = [r.x, r.y, r.width, r.height]"
+    )
+    return x, SIZE[1] - y - height, width, height
+
+
+def look_at_everything(window: Window, zoom: float = 1.0) -> None:
+    window.ask(
+        AREA + "r = next(r for r in area.regions if r.type == 'WINDOW')\n"
+        "with bpy.context.temp_override(window=window, area=area, region=r):\n"
+        "    bpy.ops.view3d.view_all(use_all_regions=False)\n"
+        f"area.spaces.active.region_3d.view_distance *= {zoom!r}\narea.tag_redraw()"
+    )
