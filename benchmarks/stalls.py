@@ -19,7 +19,7 @@ from pathlib import Path
 
 import build
 from blender_gen3d.connection import launcher
-from tests.window.test_story import PACKAGE, ROWS
+from tests.window.story import PACKAGE, ROWS
 from tests.window.window import AREA, SIZE, Window, missing_tools, screen_of
 
 HERE = str(Path(__file__).resolve().parent)

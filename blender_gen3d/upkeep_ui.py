@@ -17,6 +17,7 @@ _STATES = {
     "missing": ("Its files are gone", "ERROR"),
     "absent": ("Not installed", "BLANK1"),
 }
+_TITLES = {"point-e": "Point-E", "clip": "CLIP"}
 
 
 def draw_backend(layout: bpy.types.UILayout, context: bpy.types.Context) -> None:
@@ -83,11 +84,13 @@ def draw_models(layout: bpy.types.UILayout) -> None:
         missing = [row for row in known.rows if row.name in members and row.state in ("absent", "partial")]
         if missing:
             size = sum(row.size for row in missing)
-            chosen = body.operator("gen3d.install_models", text=f"Install All of {name} ({_size(size)})", icon="IMPORT")
+            chosen = body.operator(
+                "gen3d.install_models", text=f"Install All of {_TITLES.get(name, name)} ({_size(size)})", icon="IMPORT"
+            )
             chosen.names = name
     for system in dict.fromkeys(model.system for model in known.rows):
         box = body.box().column(align=True)
-        box.label(text={"point-e": "Point-E", "clip": "CLIP"}.get(system, system.capitalize()))
+        box.label(text=_TITLES.get(system, system.capitalize()))
         for model in (model for model in known.rows if model.system == system):
             _draw_model(box.row(), model, bool(known.damaged.get(model.name)))
 

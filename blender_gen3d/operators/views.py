@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -95,7 +96,8 @@ class GEN3D_OT_render_views(bpy.types.Operator):
             self._show(context, next(self._steps))
         except StopIteration as end:
             self._end_modal(context)
-            views.show(end.value)
+            # Not from here: where a window opens meanwhile, Blender does not notice that this has ended.
+            bpy.app.timers.register(partial(views.show, end.value))
             return self._finish(end.value)
         except errors.Gen3DError as error:
             self._end_modal(context)

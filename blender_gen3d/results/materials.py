@@ -35,11 +35,15 @@ def texture_material(name: str, png: bytes) -> bpy.types.Material:
 
 
 def show_colours(colour: str) -> None:
-    """Lets solid viewports that show material colours show "vertex" or "texture" colours instead."""
+    """Lets solid viewports that show material colours show "vertex" or "texture" colours instead.
+
+    Those that show vertex colours are changed for a texture, too: what has one would be grey in them.
+    """
     wanted = {"vertex": "VERTEX", "texture": "TEXTURE"}.get(colour)
+    less = {"MATERIAL", "VERTEX"} if colour == "texture" else {"MATERIAL"}
     for window in bpy.context.window_manager.windows if wanted else ():
         for area in window.screen.areas:
-            if area.type == "VIEW_3D" and area.spaces.active.shading.color_type == "MATERIAL":
+            if area.type == "VIEW_3D" and area.spaces.active.shading.color_type in less:
                 area.spaces.active.shading.color_type = wanted
 
 

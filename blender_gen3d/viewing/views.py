@@ -73,7 +73,6 @@ def render(
     if bpy.app.is_job_running("RENDER"):
         raise errors.Gen3DError("Blender is rendering.", "Render the views when that has ended.")
     result = origin.require_field(item)
-    name = item.name
     with tempfile.TemporaryDirectory(prefix="gen3d-views-") as temporary:
         with _staged(scene, item):
             views = look(scene, plan, item, result)
@@ -88,7 +87,7 @@ def render(
                     yield Progress(f"Scene: frame {number + 1} of {len(views)}", 0.5 * number / len(views))
                 _save_layers(scene, layer)
         while rendered is None:
-            yield Progress(f"Waiting for the views of {name}", 0.5, free=True)
+            yield Progress("Waiting for the field's views", 0.5, free=True)
             rendered = next(asking)
         files = []
         for number, view in enumerate(views):
@@ -143,7 +142,8 @@ def show(files: list[Path]) -> None:
     image = bpy.data.images.load(str(files[0]))
     image.name = PICTURE
     if not _editors():
-        with suppress(RuntimeError):  # nowhere, by preference
+        window = bpy.context.window_manager.windows[0]
+        with suppress(RuntimeError), bpy.context.temp_override(window=window):  # nowhere, by preference
             bpy.ops.render.view_show("INVOKE_DEFAULT")
     scene, frames = bpy.context.scene, [int(file.stem) for file in files]
     first, last = frames[0], frames[-1]

@@ -176,6 +176,8 @@ def test_solid_viewports_show_the_colours(tmp_path: Path) -> None:
     assert {area.spaces.active.shading.color_type for area in views} == {"MATERIAL"}
     bpy.ops.gen3d.import_result(folder=str(folder))
     assert {area.spaces.active.shading.color_type for area in views} == {"VERTEX"}
+    addon.module("results.materials").show_colours("texture")  # what was baked would be grey otherwise
+    assert {area.spaces.active.shading.color_type for area in views} == {"TEXTURE"}
 
 
 def test_a_thousand_events_cost_less_than_a_tick(tmp_path: Path) -> None:

@@ -3,20 +3,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from PIL import Image
 
 import build
 
-from .window import AREA, SIZE, Screen, Window, missing_tools
+from .window import AREA, SIZE, TITLE, Button, Screen, Window, missing_tools
 
 ROOT = Path(__file__).resolve().parents[2]
 BLENDERS = [blender for blender in build.find_blenders() if not missing_tools(blender)]
 VERSIONS = [blender.version() for blender in BLENDERS]
 PACKAGE = "bl_ext.user_default.gen3d"
+PANELS = ("Generate", "Capture", "Train", "Views", "Results", "Jobs", "Backend")
+FIRST = 16  # pixels from the top of the sidebar to the middle of its first title
 
 SESSION = f"from {PACKAGE} import upkeep\nfrom {PACKAGE}.connection import pump\nsession = pump.session()\n"
 ROWS = SESSION + "rows = session.jobs() if session else []\n"
@@ -47,9 +53,29 @@ class Story:
     def shot(self, name: str) -> Image.Image:
         return Image.open(self.window.shot(self.pictures / f"{name}.png")).convert("RGB")
 
-    def press(self, what: str, share: float = 0.6) -> None:
-        self.window.click(self.window.find(what, share))
+    def screenshot(self, name: str) -> None:
+        """As it is, with the mouse where it is: it may keep a popup open."""
+        self.window.shot(self.pictures / f"{name}.png", away=False)
+
+    def press(self, what: str, share: float = 0.6, below: int = 0) -> None:
+        self.window.click(self.window.find(what, share, below))
         self.clicks += 1
+
+    def title(self, panel: str) -> Button:
+        """The title of a panel, where none above it is open."""
+        left, top, _, _ = self.window.sidebar()
+        return Button(left + 60, top + FIRST + PANELS.index(panel) * TITLE, panel)
+
+    def toggle(self, panel: str) -> None:
+        self.window.click(self.title(panel))
+        time.sleep(1.0)
+
+    @contextlib.contextmanager
+    def only(self, panel: str) -> Iterator[None]:
+        """With this panel open, of which all are closed before and after."""
+        self.toggle(panel)
+        yield
+        self.toggle(panel)
 
     def set(self, path: str, **values: Any) -> None:
         """What is not worth a click in this test."""
@@ -62,7 +88,7 @@ class Story:
 
 def places_of(python: str) -> list[Path]:
     """What a Blender in a root of its own has to see of an interpreter, to run it."""
-    parts = [Path(python).resolve().parents[1], Path(sys.prefix), Path("/etc/ssl")]
+    parts = [Path(python).resolve().parents[1], Path(sys.prefix)]
     return sorted({path for path in parts if path.is_dir() and path != Path("/usr")})
 
 
@@ -72,6 +98,14 @@ def view(window: Window) -> tuple[int, int, int, int]:
         AREA + "r = next(r for r in area.regions if r.type == 'WINDOW'); answer = [r.x, r.y, r.width, r.height]"
     )
     return x, SIZE[1] - y - height, width, height
+
+
+def red(picture: Image.Image, window: Window) -> int:
+    """How many pixels in the middle of the 3D view are red: some hundred are the axis."""
+    left, top, width, height = view(window)
+    middle = picture.crop((left + width // 4, top + height // 4, left + 3 * width // 4, top + 3 * height // 4))
+    r, g, b = np.moveaxis(np.asarray(middle, np.int64), 2, 0)
+    return int(((r > 90) & (r > 2 * g) & (r > 2 * b)).sum())
 
 
 def look_at_everything(window: Window, zoom: float = 1.0) -> None:

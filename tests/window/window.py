@@ -149,17 +149,27 @@ class Window:
         self.tool("mousemove", button.x, button.y, "sleep", "0.2", "click", "--repeat", times, "--delay", "80", 1)
         time.sleep(0.2)
 
+    def drag(self, button: Button, pixels: int) -> None:
+        """To the right, or to the left where it is negative."""
+        self.tool("mousemove", button.x, button.y, "sleep", "0.2", "mousedown", 1, "sleep", "0.1")
+        for _ in range(5):  # relative: Blender may put the mouse elsewhere meanwhile
+            self.tool("mousemove_relative", "--", pixels // 5, 0)
+            time.sleep(0.1)
+        self.tool("mouseup", 1)
+        time.sleep(0.2)
+
     def write(self, button: Button, text: str) -> None:
         """Into a text field: a double click opens it, what is in there goes."""
         self.click(button, times=2)
-        self.tool("key", "ctrl+a", "type", "--delay", "15", text)
+        self.tool("key", "ctrl+a", "type", "--delay", "15", "--", text)
         self.tool("key", "Return")
         time.sleep(0.2)
 
-    def shot(self, path: Path) -> Path:
+    def shot(self, path: Path, away: bool = True) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.unlink(missing_ok=True)
-        self.tool("mousemove", 5, SIZE[1] - 5, "sleep", "0.3")  # no tooltip in the picture
+        if away:
+            self.tool("mousemove", 5, SIZE[1] - 5, "sleep", "0.3")  # no tooltip in the picture
         self.screen.run("scrot", "-o", str(path))
         return path
 
@@ -175,31 +185,70 @@ class Window:
         x, y, width, height = self.ask(AREA + "answer = [region.x, region.y, region.width, region.height]")
         return x, SIZE[1] - y - height, width, height
 
-    def buttons(self, share: float = 0.6, category: str = "Gen3D") -> list[Button]:
-        """Every button of the sidebar that a line down at this share of its width meets."""
+    def buttons(self, share: float = 0.6, category: str = "Gen3D", below: int = 0) -> Iterator[Button]:
+        """Every button of the sidebar that a line down at this share of its width meets, below this height."""
         left, top, width, height = self.sidebar(category)
-        met: list[tuple[str, list[int]]] = []
         x = left + int(share * (width - 30))  # right of it are the tabs
-        for y in range(top + STEP, top + height - STEP, STEP):
+        met, places = "", [0]
+        for y in range(max(top, below) + STEP, top + height - STEP, STEP):
             self.tool("mousemove", x, y, "sleep", "0.03")
-            what = self.ask(AREA + UNDER)
-            if not met or met[-1][0] != what:
-                met.append((what, []))
-            met[-1][1].append(y)
-        return [Button(x, (places[0] + places[-1]) // 2, what) for what, places in met if what]
+            what = str(self.ask(AREA + UNDER))
+            if what != met:
+                if met:
+                    yield Button(x, (places[0] + places[-1]) // 2, met)
+                met, places = what, []
+            places.append(y)
+        if met:
+            yield Button(x, (places[0] + places[-1]) // 2, met)
 
     def toggle_panel(self, above: Button, number: int) -> None:
         """A click on the title of a folded panel, the ``number``-th below this button. Titles have no path."""
         self.click(Button(self.sidebar()[0] + 60, above.y + FIRST_TITLE + number * TITLE, ""))
         time.sleep(1.0)
 
-    def find(self, what: str, share: float = 0.6) -> Button:
+    def popup(self, x: int, top: int, last: str) -> list[Button]:
+        """The buttons of an open popup from there down to its last one, below which the mouse would close it.
+
+        Popups are no regions that Blender's Python knows, so that a key asks: it copies what an operator does, and the
+        text of a field.
+        """
+        met: list[Button] = []
+        for y in range(top, top + 40 * STEP, STEP):
+            what = self.under(x, y)
+            if what and (not met or met[-1].what != what):
+                met.append(Button(x, y + STEP // 2, what))
+            if last in what:
+                return met
+        raise AssertionError(f"no button of the popup does {last!r}: {[button.what for button in met]}")
+
+    def under(self, x: int, y: int) -> str:
+        """What a key copies that is under the mouse."""
+        self.ask("bpy.context.window_manager.clipboard = ''")
+        self.tool("mousemove", x, y, "sleep", "0.15", "key", "ctrl+c", "sleep", "0.15")
+        return str(self.ask("answer = bpy.context.window_manager.clipboard"))
+
+    def find(self, what: str, share: float = 0.6, below: int = 0) -> Button:
         """The button that runs this operator or shows this property."""
-        buttons = self.buttons(share)
-        for button in buttons:
+        others = []
+        for button in self.buttons(share, below=below):
             if what in button.what:
                 return button
-        raise AssertionError(f"no button does {what!r}: {[button.what for button in buttons]}")
+            others.append(button.what)
+        raise AssertionError(f"no button does {what!r}: {others}")
+
+    # ---- windows ----
+
+    def windows(self) -> int:
+        return int(self.ask("answer = len(bpy.context.window_manager.windows)"))
+
+    def close_others(self) -> None:
+        """All windows but the first."""
+        self.ask(
+            "for window in bpy.context.window_manager.windows[1:]:\n"
+            "    with bpy.context.temp_override(window=window):\n        bpy.ops.wm.window_close()"
+        )
+        self.until("answer = len(bpy.context.window_manager.windows) == 1")
+        time.sleep(0.5)
 
     # ---- ending ----
 
