@@ -249,7 +249,7 @@ def progress_line(row: protocol.JobRow) -> str:
     """A job's state in a few words: "train 40 %, 1:12 left"."""
     values: dict[str, Any] = row.progress or {}
     if row.state != "running" or not values:
-        return {"queued": "waiting", "running": "starting"}.get(row.state, row.state)
+        return {"queued": "waiting for its turn", "running": "starting"}.get(row.state, row.state)
     line = f"{values.get('phase', '')} {100.0 * (values.get('fraction') or 0.0):.0f} %"
     left = values.get("seconds_left")
     return line if left is None else f"{line}, {duration(left)} left"

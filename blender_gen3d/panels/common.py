@@ -14,13 +14,18 @@ from ..connection import pump
 from ..labels import write
 
 ZERO = {
+    "bake_faces": "Faces (All)",
+    "distance": "Distance (Fitting)",
+    "faces": "Faces (All)",
     "guidance": "Guidance (Usual)",
     "iterations": "Iterations (Usual)",
+    "level": "Level (Found)",
     "points": "Points (Usual)",
     "radius": "Radius (Fitting)",
     "size": "Size (Usual)",
     "steps": "Steps (Usual)",
     "texture": "Texture (None)",
+    "turntable": "Turntable (None)",
 }
 
 

@@ -42,7 +42,8 @@ class GEN3D_UL_jobs(bpy.types.UIList):
         row = current.rows.get(item.name) if current else None
         if row is None:
             return
-        told = {"queued": "Waiting", "running": "Running", "done": "" if row.imported else "Ready"}.get(row.state)
+        ready = "Ready" if not row.imported and row.kind != "render" else ""  # pictures are not imported
+        told = {"queued": "Waiting", "running": "Running", "done": ready}.get(row.state)
         line = layout.split(factor=0.66) if told else layout
         line.label(text=job_list.title(row), icon=ICONS.get(row.state, "NONE"))
         if row.state == "running":

@@ -171,6 +171,15 @@ def test_the_list_shows_own_jobs_newest_first(session: Any) -> None:
         jobs.GEN3D_UL_jobs.draw_item(widget, bpy.context, Layout(), status, item, 0, status, "job_index")
 
 
+@pytest.mark.parametrize(("kind", "told"), [("nerf", ["Ready"]), ("render", [])])
+def test_the_list_says_what_can_be_imported(session: Any, kind: str, told: list[str]) -> None:
+    """Pictures of views cannot."""
+    tell(session, job(session, kind=kind, params={}, state="done"))
+    status, layout = bpy.context.window_manager.gen3d, Layout()
+    jobs.GEN3D_UL_jobs.draw_item(None, bpy.context, layout, status, status.jobs[0], 0, status, "job_index")
+    assert layout.lines[1:] == told
+
+
 def test_the_list_follows_what_is_deleted(session: Any) -> None:
     tell(session, *(job(session, name, seq=seq) for seq, name in enumerate("abc", 1)))
     status = bpy.context.window_manager.gen3d
