@@ -40,8 +40,8 @@ def render(responsive: bool) -> Iterator[None]:
         shown.render_display_type = before
         bpy.app.handlers.render_complete.remove(completed)
         bpy.app.handlers.render_cancel.remove(cancelled)
-    if "cancelled" in ended:
-        raise errors.Gen3DError("The rendering of a view was cancelled.", "Start again.")
+    if "cancelled" in ended:  # by whoever stopped it, or by an engine that could not go on
+        raise errors.Gen3DError("Blender has stopped rendering a view.", "Render one picture with F12 to see why.")
 
 
 def result() -> bpy.types.Image:
