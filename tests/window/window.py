@@ -67,9 +67,10 @@ class Screen:
         return done.stdout
 
     def close(self) -> None:
-        assert self.hands.stdin is not None
+        assert self.hands.stdin is not None and self.hands.stdout is not None
         self.hands.stdin.close()
         self.hands.wait(10)
+        self.hands.stdout.close()
         self.server.terminate()
         self.server.wait(10)
 
