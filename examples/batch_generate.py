@@ -162,7 +162,8 @@ def picture(items: list[bpy.types.Object], path: Path, size: int = 320) -> None:
     for item in (camera, sun):
         scene.collection.objects.link(item)
     scene.camera, scene.world = camera, world
-    scene.render.engine, scene.cycles.samples = "CYCLES", 24
+    scene.render.engine, scene.cycles.samples = "CYCLES", 64
+    scene.cycles.use_denoising = False  # Blenders of some systems cannot
     scene.view_settings.view_transform = "Standard"
     scene.render.resolution_x = scene.render.resolution_y = size
     scene.render.filepath = str(path)

@@ -37,13 +37,12 @@ def texture_material(name: str, png: bytes) -> bpy.types.Material:
 def show_colours(colour: str) -> None:
     """Lets solid viewports that show material colours show "vertex" or "texture" colours instead.
 
-    Those that show vertex colours are changed for a texture, too: what has one would be grey in them.
+    Those that show the other of the two are changed as well: what is new is seen in its colours, what was there is not.
     """
     wanted = {"vertex": "VERTEX", "texture": "TEXTURE"}.get(colour)
-    less = {"MATERIAL", "VERTEX"} if colour == "texture" else {"MATERIAL"}
     for window in bpy.context.window_manager.windows if wanted else ():
         for area in window.screen.areas:
-            if area.type == "VIEW_3D" and area.spaces.active.shading.color_type in less:
+            if area.type == "VIEW_3D" and area.spaces.active.shading.color_type in ("MATERIAL", "VERTEX", "TEXTURE"):
                 area.spaces.active.shading.color_type = wanted
 
 

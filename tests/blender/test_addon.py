@@ -86,9 +86,9 @@ def test_properties_are_the_settings(path: str) -> None:
     }[path]
     group = getattr(bpy.context.scene.gen3d, path)
     _compare(group, cls)
-    values = properties.values(group, cls) | ({"dataset": "/x"} if path == "nerf" else {})
-    parsed = bridge.settings.parse(cls, values)
-    assert parsed == cls(**({"dataset": "/x"} if path == "nerf" else {}))
+    given = {"nerf": {"dataset": "/x"}, "generate": {"prompt": "a mug"}}.get(path, {})
+    parsed = bridge.settings.parse(cls, properties.values(group, cls) | given)
+    assert parsed == cls(**given)
 
 
 def _compare(group: Any, cls: Any) -> None:
@@ -178,6 +178,8 @@ def test_solid_viewports_show_the_colours(tmp_path: Path) -> None:
     assert {area.spaces.active.shading.color_type for area in views} == {"VERTEX"}
     addon.module("results.materials").show_colours("texture")  # what was baked would be grey otherwise
     assert {area.spaces.active.shading.color_type for area in views} == {"TEXTURE"}
+    bpy.ops.gen3d.import_result(folder=str(folder))  # and this, of the colour of its material alone
+    assert {area.spaces.active.shading.color_type for area in views} == {"VERTEX"}
 
 
 def test_a_thousand_events_cost_less_than_a_tick(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from PIL import Image
 from blender_gen3d.connection import launcher
 
 from .story import BLENDERS, PACKAGE, ROWS, RUNNING, SESSION, VERSIONS, Story, look_at_everything, places_of, red, view
-from .window import STEP, Button, Screen, Window, screen_of
+from .window import AREA, STEP, Button, Screen, Window, screen_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 
@@ -300,6 +300,8 @@ def two_blenders_keep_their_jobs_apart(first: Story, second: Story) -> None:
     time.sleep(3.0)
     assert [len(story.meshes()) for story in (first, second)] == [1, 1]
     assert "green tree" in first.meshes()[0] and "yellow duck" in second.meshes()[0]
+    shading = AREA + "answer = area.spaces.active.shading.color_type"
+    assert first.window.ask(shading) == "VERTEX", "although a texture was shown before"
     assert second.window.ask(LISTED) == [["blender-2", "a yellow duck"]]
     second.shot("panels-21-its-own-jobs")
     with first.only("Jobs"):
