@@ -26,9 +26,14 @@ POINT_E = {"upsample", "sdf", "clip-vit-l14"}  # what each of these goes with
 EMBEDDED = 6
 GUIDES = {"clip-vit-b16": 150, "clip-vit-b32": 151, "clip-vit-l14": 428}
 DIFFUSION = 1070  # any other: a Stable Diffusion
-FOG = 1500 * MIB  # a field of which everything is still half transparent, being trained
+FOG = 1500 * MIB  # a field of which everything is still half transparent, being trained at these:
+RENDERED = {"dream-fields": 168, "dreamfusion": 64}  # pixels of a side
+VIEWS = 4  # a step
+PLAIN = 1 / 3  # the share of it that does not go with how much is rendered
+PASSES = 800 * MIB  # what the activations of a text-to-image model take more with all prompts in one pass
 KEPT_FIELD = 60 * MIB  # one that is finished, until all are
 
+LEAST_RENDERED = 32
 SHARE = 0.9  # of the free memory that a job may take
 LEAST_RESOLUTION, LEAST_TEXTURE = 64, 512
 
@@ -68,7 +73,10 @@ def fitted(kind: str, params: object, device: str, free: int | None, installed: 
 def rungs(settings: Any) -> Iterator[tuple[Any, str]]:
     """The ladder down: settings that need less and less, and what is said of each."""
     while True:
-        if isinstance(settings, GenerateSettings) and settings.texture >= 4 * LEAST_TEXTURE:
+        if isinstance(settings, GenerateSettings) and (training := _lower_training(settings)):
+            settings, done = training
+            yield settings, done
+        elif isinstance(settings, GenerateSettings) and settings.texture >= 4 * LEAST_TEXTURE:
             settings = replace(settings, texture=settings.texture // 2)
             yield settings, f"the texture has {settings.texture} pixels a side"
         elif isinstance(settings, GenerateSettings) and settings.resolution >= 2 * LEAST_RESOLUTION:
@@ -83,6 +91,21 @@ def rungs(settings: Any) -> Iterator[tuple[Any, str]]:
             yield settings, f"the mesh has {lower.resolution} cells a side{texture}"
         else:
             return
+
+
+def _lower_training(settings: GenerateSettings) -> tuple[GenerateSettings, str] | None:
+    """What a field loses least by first."""
+    if settings.system not in RENDERED:
+        return None
+    if settings.system == "dreamfusion" and not settings.dreamfusion.frugal:
+        lower = replace(settings, dreamfusion=replace(settings.dreamfusion, frugal=True))
+        return lower, "the text-to-image model is asked one prompt at a time"
+    if settings.views != 1:
+        return replace(settings, views=1), "each step looks at one picture"
+    side = settings.rendered or RENDERED[settings.system]
+    if side >= 2 * LEAST_RENDERED:
+        return replace(settings, rendered=side // 2), f"the pictures have {side // 2} pixels a side"
+    return None
 
 
 def _lower_mesh(mesh: MeshSettings) -> MeshSettings | None:
@@ -122,7 +145,11 @@ def _need(settings: Any, device: str, installed: Collection[str]) -> int:
                 surface = CLOUD_VOXEL * settings.resolution**3
             else:
                 millions = EMBEDDED if name == "embedded" else GUIDES.get(name, DIFFUSION)
-                surface = FOG + round(FIELD_VOXEL * settings.resolution**3) + settings.count * KEPT_FIELD
+                surface = (
+                    _training(settings, name)
+                    + round(FIELD_VOXEL * settings.resolution**3)
+                    + settings.count * KEPT_FIELD
+                )
             return base + millions * 10**6 * WEIGHT + surface + TEXEL * settings.texture**2
         case NerfSettings():
             return base + PICTURES + FIELD + _surface(settings.mesh)
@@ -131,6 +158,14 @@ def _need(settings: Any, device: str, installed: Collection[str]) -> int:
         case BakeSettings():
             return base + TEXEL * settings.texture**2
     return base + FIELD
+
+
+def _training(settings: GenerateSettings, name: str) -> int:
+    """What it takes to train a field."""
+    seen = (settings.rendered or RENDERED[settings.system]) / RENDERED[settings.system]
+    views = settings.views / VIEWS if settings.views else 1.0
+    apart = settings.system != "dreamfusion" or name == "embedded" or settings.dreamfusion.frugal
+    return round(FOG * (PLAIN + (1 - PLAIN) * seen**2 * views)) + (0 if apart else PASSES)
 
 
 def _surface(mesh: MeshSettings) -> int:

@@ -156,6 +156,7 @@ class DreamFusionSettings:
     overhead: str = option("", longest=2000, help="prompt of the view from above; empty: the prompt and its side")
     perp_neg: float = option(0.0, low=0.0, high=10.0, help="how much the other sides are avoided in each view; 0: not")
     annealing: bool = option(False, help="let the noise become less while the thing takes shape")
+    frugal: bool = option(False, help="ask the model one prompt at a time: less memory, and slower")
 
 
 @dataclass(frozen=True)
@@ -184,6 +185,10 @@ class GenerateSettings:
     steps: int = option(0, low=0, high=1024, help="sampling steps of each stage; 0 takes the model's own")
     points: int = option(0, low=0, high=8192, help="points of the first stage; 0 takes the model's own")
     iterations: int = option(0, low=0, high=1_000_000, help="training steps of a field; 0 takes the preset's")
+    rendered: int = option(
+        0, low=0, high=512, help="side in pixels of the pictures that a field is trained on; 0 takes the preset's"
+    )
+    views: int = option(0, low=0, high=64, help="pictures of a field in each training step; 0 takes the preset's")
     start: str = option(
         "", subtype="path", help="mesh (PLY or GLB) or result folder that a field begins as; empty: a ball of fog"
     )
@@ -218,11 +223,12 @@ SYSTEMS = {
         "texture", "save_points",
     ),
     "dream-fields": (
-        "start", "preset", "iterations", "weights", "scorer", "resolution", "faces", "texture", "dream_fields",
+        "start", "preset", "iterations", "rendered", "views", "weights", "scorer", "resolution", "faces", "texture",
+        "dream_fields",
     ),
     "dreamfusion": (
-        "negative_prompt", "start", "preset", "iterations", "guidance", "weights", "scorer", "resolution", "faces",
-        "texture", "dreamfusion",
+        "negative_prompt", "start", "preset", "iterations", "rendered", "views", "guidance", "weights", "scorer",
+        "resolution", "faces", "texture", "dreamfusion",
     ),
 }  # fmt: skip
 """What each system can be told, besides what all can."""

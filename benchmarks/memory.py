@@ -21,6 +21,11 @@ from typing import Any
 from backend import memory
 
 MIB = 2**20
+FIELDS: list[dict[str, Any]] = [
+    {"system": system, "iterations": 60, **more}
+    for system, side in (("dream-fields", 36), ("dreamfusion", 32))
+    for more in ({}, {"views": 1}, {"views": 1, "rendered": side})
+]
 
 
 def main() -> None:
@@ -38,7 +43,7 @@ def main() -> None:
 
 def cases(dataset: Path | None) -> list[tuple[str, dict[str, Any]]]:
     words: list[dict[str, Any]] = [{}, {"resolution": 64}, {"resolution": 256}, {"points": 4096}, {"count": 3}]
-    words += [{"texture": 2048}, {"system": "dream-fields", "iterations": 60}]
+    words += [{"texture": 2048}, *FIELDS]
     found = [("generate", {"prompt": "a red chair", **more}) for more in words]
     if dataset is not None:
         views: list[dict[str, Any]] = [

@@ -48,13 +48,18 @@ class DiffusionPrior:
     """
 
     def __init__(
-        self, folder: str | Path, device: torch.device | str = "cpu", dtype: torch.dtype | None = None
+        self,
+        folder: str | Path,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype | None = None,
+        frugal: bool = False,
     ) -> None:
-        """Loads it. dtype: float16 on CUDA and float32 elsewhere, unless given.
+        """Loads it. dtype: float16 on CUDA and float32 elsewhere, unless given. frugal: a pass of the U-Net for each
+        prompt, instead of one for all.
 
         Raises Gen3DError for a folder that holds no such pipeline, whole.
         """
-        self.device = torch.device(device)
+        self.device, self.frugal = torch.device(device), frugal
         self.pipeline: Any = load_pipeline(Path(folder), precision(self.device, dtype))
         self._unet: Any = getattr(self.pipeline, "unet", None)
         self._vae: Any = getattr(self.pipeline, "vae", None)
@@ -68,6 +73,8 @@ class DiffusionPrior:
         for part in self.pipeline.components.values():
             if isinstance(part, torch.nn.Module):
                 part.to(self.device).eval().requires_grad_(False)
+        if self._vae is not None and hasattr(self._vae, "enable_gradient_checkpointing"):
+            self._vae.enable_gradient_checkpointing()  # its activations are larger than all else
         self.signal2: Tensor = levels.to(self.device, torch.float32)
         self.steps = len(self.signal2)
         self.prediction = str(self.pipeline.scheduler.config.prediction_type)
@@ -113,6 +120,8 @@ class DiffusionPrior:
     @torch.no_grad()
     def noise(self, noisy: Tensor, t: Tensor, *said: Said) -> list[Tensor]:
         """ε̂ of x at steps t [B], float32, as each of ``said`` would have it: one pass of the U-Net for all."""
+        if self.frugal and len(said) > 1:
+            return [self.noise(noisy, t, each)[0] for each in said]
         many, signal2 = len(said), self.signal2[t]
         dtype = self._unet.dtype
         added = {name: torch.cat([each.added[name] for each in said]).to(dtype) for name in said[0].added}

@@ -35,9 +35,6 @@ from .start_shape import begin_as
 
 GUIDES = ("clip-vit-b16", "clip-vit-b32", "clip-vit-l14")  # the first that is installed
 INSTALL = "install published weights with `gen3d models install clip-vit-b16`"
-RENDERED = 168
-"""Pixels of a side, at most (App. C)."""
-
 CROP = 154 / 168
 """Side of the crops that the guide sees, in sides of the render (App. C)."""
 SHADES = (0.1, 0.5, 0.9)
@@ -48,9 +45,10 @@ UPDATE_EVERY, UPDATE_SAMPLES, UPDATE_SHARE, PRUNE_FROM = 8, 2**13, 1 / 4, 20
 class DreamFieldsPlan:
     """How a field is made.
 
-    views: pictures a step, each in front of ``crops`` backgrounds. opacity: how much of the picture may be covered at
-    first and, ``annealed`` (a share of all iterations) later, at focal length 1 from distance 4; more than that costs
-    ``sparse`` times what it holds back. kept: share of the cube's place that stays, a step; 1: it never moves.
+    views: pictures a step, of ``size`` pixels a side at most, each in front of ``crops`` backgrounds. opacity: how much
+    of the picture may be covered at first and, ``annealed`` (a share of all iterations) later, at focal length 1 from
+    distance 4; more than that costs ``sparse`` times what it holds back. kept: share of the cube's place that stays, a
+    step; 1: it never moves.
 
     Two that the paper does not have: least, the share of that opacity below which a picture counts as empty, which
     costs as much; and tinted: the field begins in the colour that the guide likes best of 27, not in grey, from which
@@ -59,6 +57,7 @@ class DreamFieldsPlan:
 
     iterations: int
     views: int = 4
+    size: int = 168
     crops: int = 2
     viewpoints: Viewpoints = DREAM_FIELDS
     sparse: float = 0.5
@@ -118,8 +117,12 @@ def planned(settings: GenerateSettings) -> tuple[DreamFieldsPlan, DreamShape]:
     """What the settings ask for."""
     plan, shape = (FAST, FAST_SHAPE) if settings.preset == "fast" else (PAPER, PAPER_SHAPE)
     chosen = settings.dream_fields
-    if settings.iterations:
-        plan = replace(plan, iterations=settings.iterations)
+    plan = replace(
+        plan,
+        iterations=settings.iterations or plan.iterations,
+        size=settings.rendered or plan.size,
+        views=settings.views or plan.views,
+    )
     if settings.start:
         plan = replace(plan, tinted=False)
     if not chosen.poses:
@@ -181,7 +184,7 @@ class DreamFieldsTraining:
     def __init__(self, field: DreamField, clip: Clip, words: str, plan: DreamFieldsPlan, seed: int) -> None:
         device = field.origin.device
         self.field, self.clip, self.plan, self.steps = field, clip, plan, 0
-        self.size = min(round(clip.size / CROP), RENDERED)
+        self.size = min(round(clip.size / CROP), plan.size)
         self.said = clip.encode_text([words])[0]
         self.generator = torch.Generator(device).manual_seed(seed)
         self.seed = seed

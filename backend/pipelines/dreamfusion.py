@@ -287,7 +287,7 @@ def generate(settings: GenerateSettings, out: Path, resume: Snapshot | None = No
         raise Gen3DError("There is no text-to-image model to distil.", f"{INSTALL.capitalize()}.", field="weights")
     words, notes = dreaming.said(prompt, guide, INSTALL)
     own = guide.startswith("embedded/")
-    prior = DiffusionPrior(folder, device)
+    prior = DiffusionPrior(folder, device, frugal=chosen.frugal)
     said, unsaid = prior.say(prompts(words, chosen), settings.negative_prompt.strip())
     picture = None
     if chosen.first_image or chosen.reference:
@@ -318,6 +318,8 @@ def planned(settings: GenerateSettings, own: bool) -> tuple[DreamFusionPlan, Dre
     return replace(
         plan,
         iterations=settings.iterations or plan.iterations,
+        size=settings.rendered or plan.size,
+        views=settings.views or plan.views,
         guidance=settings.guidance or plan.guidance,
         told=chosen.view_prompts,
         avoided=chosen.perp_neg,

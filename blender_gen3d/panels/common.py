@@ -21,11 +21,13 @@ ZERO = {
     "iterations": "Iterations (Usual)",
     "level": "Level (Found)",
     "points": "Points (Usual)",
+    "rendered": "Rendered (Usual)",
     "radius": "Radius (Fitting)",
     "size": "Size (Usual)",
     "steps": "Steps (Usual)",
     "texture": "Texture (None)",
     "turntable": "Turntable (None)",
+    "views": "Views (Usual)",
 }
 
 

@@ -85,7 +85,7 @@ def test_a_table_of_prompts_becomes_a_folder_of_objects_and_goes_on_where_it_was
     [
         ("", "has no rows"),
         ("prompt\n", "has no rows"),
-        ("name\nx\n", "line 2: There is neither a prompt nor an image."),
+        ("name\nx\n", "line 2: There is no prompt."),
         ("prompt,steps\na mug,8\na mug,many\n", "line 3: steps = 'many' is no number"),
         ("prompt,steps\na mug,9999999\n", "line 2: params.steps = 1e.07 is out of range"),
         ("prompt,colour\na mug,red\n", "colour is not a setting"),

@@ -112,6 +112,15 @@ def test_pictures_are_encoded_as_the_pipeline_decodes_them_and_pass_gradients(fo
     prior.forget_words()
 
 
+def test_one_prompt_at_a_time_hears_the_same(folder: Path) -> None:
+    together, apart = DiffusionPrior(folder), DiffusionPrior(folder, frugal=True)
+    side = int(together._unet.config.sample_size)
+    noisy, t = torch.randn(2, together.channels, side, side), torch.tensor([20, 700])
+    said = together.say(["a cat", "a dog"])
+    for one, other in zip(together.noise(noisy, t, *said), apart.noise(noisy, t, *said), strict=True):
+        assert torch.allclose(one, other, atol=1e-5)
+
+
 def test_what_has_no_unet_is_refused(clip_folder: Path) -> None:
     with pytest.raises(Gen3DError, match="model_index"):
         DiffusionPrior(clip_folder)

@@ -179,6 +179,8 @@ def test_settings_and_sides() -> None:
     assert plan.until == dreamfusion.ANNEALED
     usual = dreamfusion.planned(job(Path(), iterations=0, preset="paper"), own=False)
     assert usual == (PAPER, PAPER_SHAPE) and PAPER.guidance == 100 and PAPER.times == (0.02, 0.98)
+    small, _ = dreamfusion.planned(job(Path(), rendered=32, views=2), own=True)
+    assert (small.size, small.views) == (32, 2)
     asked = dreamfusion.prompts("cat", DreamFusionSettings(back="a tail"))
     assert asked == ["cat, front view", "cat, side view", "a tail", "cat, overhead view"]
 
