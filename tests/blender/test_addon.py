@@ -15,6 +15,8 @@ from typing import Any, get_type_hints
 import bpy
 import pytest
 
+from tests.patience import patience
+
 from . import addon, results, scenes
 
 bridge = addon.module("bridge")
@@ -183,20 +185,32 @@ def test_solid_viewports_show_the_colours(tmp_path: Path) -> None:
 
 
 def test_a_thousand_events_cost_less_than_a_tick(tmp_path: Path) -> None:
-    session = pump.connect(tmp_path, start=False)
+    """Every tick, not the usual one. Of several rounds the best counts: in the others the machine was elsewhere."""
+    rounds = [ticks_for_a_thousand_events(tmp_path / str(number)) for number in range(7)]
+    assert min(map(max, rounds)) <= patience(0.005), [f"{1e3 * max(ticks):.1f} ms" for ticks in rounds]
+
+
+def ticks_for_a_thousand_events(home: Path) -> list[float]:
+    """Seconds of each tick of a new session until it knows of a thousand jobs."""
+    session = pump.connect(home, start=False)
+    ticks = []
     try:
-        rows = [bridge.protocol.JobRow(f"job{n}", session.client.name, f"r{n}", seq=n) for n in range(1000)]
+        name = session.client.name
+        rows = [bridge.protocol.JobRow(f"job{n}", name, f"r{n}", seq=n, created=float(n)) for n in range(1000)]
         for row in rows:
             session.client._take(row)
-        helpings = []
         while len(session.rows) < len(rows):
+            known = len(session.rows)
             began = time.perf_counter()
-            assert pump.pump()
-            helpings.append(time.perf_counter() - began)
-        assert sorted(helpings)[len(helpings) // 2] < 0.005
-        assert len(session.jobs()) == 1000
+            pump.tick()
+            ticks.append(time.perf_counter() - began)
+            assert len(session.rows) > known
+        assert session.jobs() == rows[::-1], "in order, and none is lost"
+        assert [item.name for item in bpy.context.window_manager.gen3d.jobs] == [row.id for row in rows]
     finally:
         pump.disconnect()
+        addon.module("status").clear()
+    return ticks
 
 
 def test_results_are_wanted_only_by_the_file_that_asked(tmp_path: Path) -> None:
