@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from .data import size
 from .settings import KINDS, BakeSettings, GenerateSettings, MeshSettings, NerfSettings, RemeshSettings, parse
 
 MIB, GB = 2**20, 1e9
@@ -18,7 +19,8 @@ LIBRARIES = 540 * MIB  # torch and what goes with it, at work
 CLOUD_VOXEL, FIELD_VOXEL = 105, 6.5  # bytes for each sample of a surface's grid
 TEXEL = 90  # bytes for each pixel of a texture that is baked
 FIELD = 700 * MIB  # hash tables, their moments and a training step
-PICTURES = 150 * MIB  # a hundred views, being read
+READING = 120 * MIB  # what reading pictures takes, besides them
+PICTURES = 30 * MIB  # where nothing is known of them: a hundred small ones
 WEIGHT = 4  # bytes
 CLIP, UPSAMPLER = 428, 40  # million weights
 MILLIONS = {"base40M-textvec": 40, "base1B": 1240, "base300M": 312, "base40M": 40, "base40M-imagevec": 40}
@@ -49,7 +51,8 @@ class Fit:
 
 def need(kind: str, params: object, device: str, installed: Collection[str] = ()) -> int:
     """The most bytes that a job takes on a device of this type ("cpu", "cuda", "mps"). ``installed``: the names of
-    the weights that are. Raises Gen3DError for wrong params."""
+    the weights that are. Of a dataset that is on this computer, the pictures count. Raises Gen3DError for wrong params.
+    """
     return _need(parse(KINDS[kind], params, whole=False), device, installed)
 
 
@@ -152,7 +155,7 @@ def _need(settings: Any, device: str, installed: Collection[str]) -> int:
                 )
             return base + millions * 10**6 * WEIGHT + surface + TEXEL * settings.texture**2
         case NerfSettings():
-            return base + PICTURES + FIELD + _surface(settings.mesh)
+            return base + READING + _pictures(settings.dataset, device) + FIELD + _surface(settings.mesh)
         case RemeshSettings():
             return base + FIELD // 2 + _surface(settings.mesh)
         case BakeSettings():
@@ -166,6 +169,14 @@ def _training(settings: GenerateSettings, name: str) -> int:
     views = settings.views / VIEWS if settings.views else 1.0
     apart = settings.system != "dreamfusion" or name == "embedded" or settings.dreamfusion.frugal
     return round(FOG * (PLAIN + (1 - PLAIN) * seen**2 * views)) + (0 if apart else PASSES)
+
+
+def _pictures(dataset: str, device: str) -> int:
+    """What a dataset's pictures take: all of them where they were read, those to train with once more on the device."""
+    found = size.of(dataset)
+    if found is None:
+        return PICTURES
+    return found.drawn_from() + (0 if device == "cuda" else found.kept())
 
 
 def _surface(mesh: MeshSettings) -> int:

@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 from __future__ import annotations
 
+import json
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from backend import memory
 from backend.errors import Gen3DError
@@ -82,3 +85,21 @@ def test_auto_means_what_is_installed() -> None:
     assert needs("dream-fields", "clip-vit-b32") > needs("dream-fields")
     assert needs("dreamfusion", "owner/pipeline") > needs("dreamfusion", "embedded/text_to_image", "base1B")
     assert needs("dream-fields", "clip-vit-b32", weights="embedded") == needs("dream-fields")
+
+
+def test_the_pictures_of_a_dataset_count(tmp_path: Path) -> None:
+    """All of them on a CPU, those to train with on a GPU; where they are elsewhere, as many as are usual."""
+    Image.new("RGBA", (200, 100)).save(tmp_path / "a.png")
+    listed = {"frames": [{"file_path": "a.png"}] * 100, "test_filenames": ["a.png"] * 10}
+    (tmp_path / "transforms.json").write_text(json.dumps(listed))
+
+    def pictures(dataset: str, device: str) -> int:
+        base = memory.READING + memory.FIELD + (memory.LIBRARIES if device == "cpu" else 0)
+        mesh = {"resolution": 32, "texture": 0}
+        surface = memory.need("remesh", {"result": "x", "mesh": mesh}, "cuda") - memory.FIELD // 2
+        return memory.need("nerf", {"dataset": dataset, "mesh": mesh}, device) - base - surface
+
+    each = 200 * 100 * 4
+    assert pictures(str(tmp_path), "cuda") == 90 * each
+    assert pictures(str(tmp_path), "cpu") == 190 * each
+    assert pictures("", "cpu") == pictures("nowhere", "cuda") == memory.PICTURES

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from ..errors import Gen3DError
 from . import pictures, transforms, validate
 from .lens import Intrinsics
+from .size import PICTURE_SUFFIXES
 from .transforms import Frame
 
 __all__ = ["Intrinsics", "PosedImages", "load"]
@@ -117,7 +118,7 @@ def _in_threads(function: Callable[[Item], Result], items: Iterable[Item]) -> li
 
 
 def _picture_path(folder: Path, frame: Frame) -> Path | None:
-    return validate.confined(folder, frame.file_path, "file_path", frame.place, validate.PICTURE_SUFFIXES)
+    return validate.confined(folder, frame.file_path, "file_path", frame.place, PICTURE_SUFFIXES)
 
 
 def _inspect(folder: Path, frame: Frame, path: Path) -> _Found:

@@ -17,7 +17,6 @@ from .lens import Intrinsics
 
 MAX_COORDINATE = 1e9
 MAX_SHEAR = 0.02
-PICTURE_SUFFIXES = ("", ".png", ".jpg", ".jpeg", ".webp", ".bmp", ".PNG", ".JPG", ".JPEG")
 
 
 @dataclass(frozen=True)
