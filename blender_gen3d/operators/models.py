@@ -34,6 +34,8 @@ def installed(cls: type[bpy.types.Operator]) -> bool:
 
 def list_models() -> None:
     """In the background; silently nothing where there is no backend, or something else is going on."""
+    if upkeep.state.kind not in upkeep.USABLE:
+        return
     with suppress(errors.Gen3DError):
         upkeep.start("List Models", _work(_refresh), upkeep.redraw)
 
