@@ -18,3 +18,9 @@ class Gen3DError(Exception):
         self.cause = cause
         self.next_step = next_step
         self.field = field
+
+
+def first_words(error: BaseException) -> str:
+    """What an error of a library says in its first line, or else what kind it is, to stand within a sentence."""
+    lines = str(error).strip().splitlines()
+    return (lines[0].strip().rstrip(".") if lines else "") or type(error).__name__

@@ -61,7 +61,7 @@ def listing() -> list[Model]:
     ]
     for name in names():
         (state, path), entry = _state(name), PUBLISHED.get(name)
-        size = entry.size if entry else _size(Path(path)) if path else 0
+        size = _size(Path(path)) if path else entry.size if entry else 0
         system, licence = (entry.system, entry.licence) if entry else ("hub", "see its page")
         rows.append(Model(name, system, size, licence, state, path))
     return rows

@@ -190,7 +190,9 @@ def _read_pickle(path: Path) -> dict[str, torch.Tensor]:
         with torch.serialization.safe_globals(numbers):
             content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged pickle can raise anything
-        if "weights_only" in str(error) or "Unsupported global" in str(error):
+        with path.open("rb") as file:
+            pickled = file.read(4).startswith((b"PK\x03\x04", b"\x80"))  # a zip of them, or one that is bare
+        if pickled and ("weights_only" in str(error) or "Unsupported global" in str(error)):
             cause = f"{path} holds more than weights, and was not loaded: what it holds could run code."
             raise Gen3DError(cause, "Do not trust it; take weights from another place.", field="weights") from error
         raise Gen3DError(f"{path} is damaged, or no file with weights.", AGAIN, field="weights") from error
@@ -207,15 +209,20 @@ def _read_pickle(path: Path) -> dict[str, torch.Tensor]:
 def load(module: nn.Module, source: str | Path) -> None:
     """Fills a network with weights given by name or path, strictly.
 
-    Raises Gen3DError as ``state_dict`` does, and where tensors are missing, too many or of another shape; the
-    network is then as it was.
+    Raises Gen3DError as ``state_dict`` does, and where tensors are missing, too many, of another shape or not finite;
+    the network is then as it was.
     """
+    import torch
+
     state, own = state_dict(source), module.state_dict()
     faults = {
         "missing": sorted(own.keys() - state.keys()),
         "unknown": sorted(state.keys() - own.keys()),
         "of another shape": sorted(key for key in own.keys() & state.keys() if own[key].shape != state[key].shape),
     }
+    if strange := [key for key in own if key in state and not bool(torch.isfinite(state[key]).all())]:
+        cause = f"The weights {source} are damaged: {strange[0]} holds what is no number."
+        raise Gen3DError(cause, AGAIN, field="weights")
     if any(faults.values()):
         words = [f"{len(keys)} {what} ({keys[0]})" for what, keys in faults.items() if keys]
         cause = f"The weights {source} are not of this network: of their tensors, {', '.join(words)}."

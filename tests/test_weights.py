@@ -113,6 +113,7 @@ def test_damaged_files_are_refused_in_one_sentence(
     with pytest.raises(Gen3DError, match=re.escape(str(path))) as caught:
         weights.state_dict(path)
     assert caught.value.field == "weights" and "\n" not in caught.value.cause and caught.value.cause.endswith(".")
+    assert "is damaged, or no" in caught.value.cause and "run code" not in caught.value.cause
 
 
 def test_files_without_weights_are_refused(tmp_path: Path) -> None:
@@ -131,6 +132,7 @@ def test_a_network_is_filled_strictly_or_not_at_all(tmp_path: Path) -> None:
     assert same(module.state_dict(), {name: value.half().float() for name, value in STATE.items()})
     before = {name: value.clone() for name, value in module.state_dict().items()}
     wrong: list[tuple[dict[str, torch.Tensor], str]] = [
+        ({**STATE, "0.bias": STATE["0.bias"] / 0}, r"damaged: 0\.bias holds what is no number"),
         ({**STATE, "extra": torch.zeros(1)}, r"1 unknown \(extra\)"),
         ({name: STATE[name] for name in ("0.weight", "0.bias")}, r"1 missing \(1\.weight\)"),
         ({**STATE, "0.bias": torch.zeros(5)}, r"1 of another shape \(0\.bias\)"),

@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..errors import Gen3DError
+from ..errors import Gen3DError, first_words
 from .precision import precision
 from .quiet import quiet
 
@@ -133,8 +133,8 @@ def _load(folder: Path, dtype: torch.dtype) -> tuple[Any, Any]:
     except Gen3DError:
         raise
     except Exception as error:  # damage shows in many ways
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise Gen3DError(f"{folder} holds no whole CLIP model: {reason}", step, field="weights") from error
+        cause = f"{folder} holds no whole CLIP model: {first_words(error)}."
+        raise Gen3DError(cause, step, field="weights") from error
     if wrong := sorted(str(key) for kind in ("missing_keys", "mismatched_keys") for key in facts[kind]):
         cause = (
             f"{folder} holds no whole CLIP model: {len(wrong)} of its tensors are missing or do not fit ({wrong[0]})."

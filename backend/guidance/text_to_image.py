@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ..errors import Gen3DError
+from ..errors import Gen3DError, first_words
 from .precision import precision
 from .quiet import quiet
 from .reporting import reports
@@ -101,8 +101,8 @@ def load_pipeline(folder: Path, dtype: torch.dtype) -> Any:
             folder, local_files_only=True, use_safetensors=True, trust_remote_code=False, dtype=dtype
         )
     except Exception as error:  # damage shows in many ways
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise Gen3DError(f"{folder} holds no whole diffusers pipeline: {reason}", step, field="weights") from error
+        cause = f"{folder} holds no whole diffusers pipeline: {first_words(error)}."
+        raise Gen3DError(cause, step, field="weights") from error
     takes = inspect.signature(pipeline.__call__).parameters
     if "prompt" not in takes or any(name in takes for name in ("image", "mask_image", "video")):
         raise Gen3DError(f"{folder} is no text-to-image pipeline.", step, field="weights")

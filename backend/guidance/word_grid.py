@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..errors import Gen3DError
+from ..errors import Gen3DError, first_words
 from .quiet import quiet
 
 
@@ -32,8 +32,7 @@ class WordGrid:
                 encoder, local_files_only=True, output_loading_info=True, dtype=torch.float32
             )
         except Exception as error:  # damage shows in many ways
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise self._broken(encoder, reason) from error
+            raise self._broken(encoder, first_words(error)) from error
         self._model, facts = loaded
         if wrong := sorted(str(key) for kind in ("missing_keys", "mismatched_keys") for key in facts[kind]):
             raise self._broken(encoder, f"{len(wrong)} of its tensors are missing or do not fit ({wrong[0]})")
@@ -42,7 +41,7 @@ class WordGrid:
     @staticmethod
     def _broken(encoder: Path, reason: str) -> Gen3DError:
         step = "Install Gen3D again, or name another folder."
-        return Gen3DError(f"{encoder} holds no whole text encoder: {reason}", step, field="weights")
+        return Gen3DError(f"{encoder} holds no whole text encoder: {reason}.", step, field="weights")
 
     def encode(self, text: str) -> Tensor:
         """float32 [1, features, tokens]."""

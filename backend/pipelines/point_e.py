@@ -99,6 +99,8 @@ def read_picture(path: str) -> Image.Image:
             return ImageOps.exif_transpose(image).copy()
     except Gen3DError:
         raise
+    except IsADirectoryError:
+        raise Gen3DError(f"{path} is a folder, not a picture.", step, field="image") from None
     except FileNotFoundError:
         raise Gen3DError(f"There is no file {path}.", step, field="image") from None
     except Exception as error:  # Pillow raises whatever its parsers stumble upon

@@ -81,7 +81,11 @@ def choose(settings: GenerateSettings, picture: bool) -> Prior:
         prior = _folder(settings.weights, Path(settings.weights).expanduser().absolute())
     else:
         cause = f"There are no weights {settings.weights[:80]!r} to generate with."
-        raise Gen3DError(cause, f"Choose auto, embedded, {', '.join(BASES)}, or a folder.", field="weights")
+        step = f"Choose auto, embedded, {', '.join(BASES)}, or a folder."
+        if Path(settings.weights).expanduser().is_file():
+            cause = f"Of which model {settings.weights[:200]} holds the weights, it does not say."
+            step = f"Say it with `gen3d models use NAME {settings.weights[:200]}`, and choose that name."
+        raise Gen3DError(cause, step, field="weights")
     _require_fit(prior, settings, draws)
     return prior
 

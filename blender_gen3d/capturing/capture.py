@@ -14,7 +14,7 @@ from __future__ import annotations
 import shutil
 import time
 import uuid
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..bridge import errors
+from ..elsewhere import elsewhere
 from . import camera_model, capture_passes, dialects, rendering, staging
 from .capture_settings import CaptureSettings
 from .scene_objects import bounding_sphere, with_children
@@ -91,10 +92,9 @@ def capture(
                 dialects.check(plan.dialect, [view.camera for view in views] + [camera])
                 if scene.render.engine == "CYCLES":
                     scene.cycles.seed = (plan.seed + index) % 2**31
-                for _ in rendering.render(responsive):
-                    yield progress
                 files = _wanted(plan, dialects.file_names(plan.dialect, name, index))
-                _save(scene, part, files)
+                for _ in _take(scene, part, files, responsive):
+                    yield progress
                 views.append(dialects.View(name, files, camera, pose))
                 pace = (time.monotonic() - began) / (index + 1)
                 progress = CaptureProgress(index + 1, len(shots), pace * (len(shots) - index - 1))
@@ -149,18 +149,18 @@ def _wanted(plan: CaptureSettings, files: dict[str, str]) -> dict[str, str]:
     return {role: path for role, path in files.items() if asked[role]}
 
 
-def _save(scene: bpy.types.Scene, part: Path, files: dict[str, str]) -> None:
-    """Writes the last rendering and its passes."""
+def _take(scene: bpy.types.Scene, part: Path, files: dict[str, str], responsive: bool) -> Iterator[None]:
+    """Renders a view, and writes it and its passes."""
     paths = {role: part / path for role, path in files.items()}
-    for path in paths.values():
-        path.parent.mkdir(parents=True, exist_ok=True)
     staging.use_png(scene.render.image_settings)
-    rendering.result().save_render(str(paths.pop("image")), scene=scene)
+    yield from rendering.render(responsive, paths.pop("image"))
     if paths:
+        for path in paths.values():
+            path.parent.mkdir(parents=True, exist_ok=True)
         staging.use_exr(scene.render.image_settings)
         layers = part / "passes.exr"
         rendering.result().save_render(str(layers), scene=scene)
-        capture_passes.convert(layers, paths)
+        yield from elsewhere(lambda: capture_passes.convert(layers, paths), responsive)
         layers.unlink()
 
 

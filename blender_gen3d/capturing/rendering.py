@@ -1,24 +1,37 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""One picture of the current scene, in one go or with Blender's window alive meanwhile."""
+"""One picture of the current scene, in one go or with Blender's window alive meanwhile.
+
+Blender writes the file as a part of rendering, so that where rendering is a job the window does not wait for that.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import bpy
 
 from ..bridge import errors
 
 
-def render(responsive: bool) -> Iterator[None]:
-    """Renders the scene: in one go, or as a job of Blender's with a yield whenever it is not ready yet.
+def render(responsive: bool, path: Path) -> Iterator[None]:
+    """Renders the scene into ``path``, absolute, in its format: in one go, or as a job of Blender's with a yield
+    whenever it is not ready yet.
 
-    Raises Gen3DError where Blender does not render, or is stopped.
+    Raises Gen3DError where Blender does not render, or is stopped, OSError or RuntimeError where it does not write.
     """
-    if not responsive:
-        if "FINISHED" not in bpy.ops.render.render():
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with _written_to(path):
+        if responsive:
+            yield from _job()
+        elif "FINISHED" not in bpy.ops.render.render(write_still=True):
             raise errors.Gen3DError("Blender could not render a view.", "Render one picture with F12 to see why.")
-        return
+    if not path.exists():
+        raise OSError(f"Blender did not write {path.name}")
+
+
+def _job() -> Iterator[None]:
     ended: list[str] = []
 
     def completed(*_: object) -> None:
@@ -33,7 +46,7 @@ def render(responsive: bool) -> Iterator[None]:
     bpy.app.handlers.render_complete.append(completed)
     bpy.app.handlers.render_cancel.append(cancelled)
     try:
-        bpy.ops.render.render("INVOKE_DEFAULT")
+        bpy.ops.render.render("INVOKE_DEFAULT", write_still=True)
         while not ended or bpy.app.is_job_running("RENDER"):
             yield
     finally:
@@ -42,6 +55,21 @@ def render(responsive: bool) -> Iterator[None]:
         bpy.app.handlers.render_cancel.remove(cancelled)
     if "cancelled" in ended:  # by whoever stopped it, or by an engine that could not go on
         raise errors.Gen3DError("Blender has stopped rendering a view.", "Render one picture with F12 to see why.")
+
+
+@contextmanager
+def _written_to(path: Path) -> Iterator[None]:
+    """The current scene with this as the file of its renderings."""
+    render = bpy.context.scene.render
+    before = (render.filepath, render.use_file_extension)
+    name = str(path)
+    if bpy.app.version >= (5, 0, 0):  # which fills in what stands in braces
+        name = name.replace("{", "{{").replace("}", "}}")
+    render.filepath, render.use_file_extension = name, False
+    try:
+        yield
+    finally:
+        render.filepath, render.use_file_extension = before
 
 
 def result() -> bpy.types.Image:

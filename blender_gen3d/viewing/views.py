@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Callable, Generator, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +27,7 @@ from ..capturing.scene_objects import hide_from_camera
 from ..capturing.scene_state import SceneState
 from ..capturing.shots import check_camera, lens_of
 from ..connection import handover
+from ..elsewhere import elsewhere
 from ..results import origin
 from ..results.result_facts import placement
 from . import compositing
@@ -83,18 +83,16 @@ def render(
             layers = [Path(temporary) / f"{view.frame:04}.exr" for view in views if plan.with_scene]
             for number, layer in enumerate(layers):
                 scene.frame_set(views[number].frame)
-                for _ in rendering.render(responsive):
+                for _ in _rendered(layer, responsive):
                     yield Progress(f"Scene: frame {number + 1} of {len(views)}", 0.5 * number / len(views))
-                _save_layers(scene, layer)
         while rendered is None:
             yield Progress("Waiting for the field's views", 0.5, free=True)
             rendered = next(asking)
         files = []
         for number, view in enumerate(views):
             made = _composed(rendered / "exr" / f"{number:04}.exr", view.unit, layers[number] if layers else None)
-            picture = yield from _elsewhere(
-                made, f"Frame {number + 1} of {len(views)}", number / len(views), responsive
-            )
+            told = Progress(f"Frame {number + 1} of {len(views)}", 0.5 + 0.5 * number / len(views), free=True)
+            picture = yield from _telling(told, elsewhere(made, responsive))
             files.append(_save(bpy.context.scene, picture, folder, view.frame))
     return files
 
@@ -180,6 +178,8 @@ def _staged(scene: bpy.types.Scene, item: bpy.types.Object) -> Iterator[None]:
         for other in scene.view_layers:
             other.use = other == layer
         layer.use_pass_combined = layer.use_pass_z = True
+        staging.use_exr(picture)
+        picture.exr_codec = "ZIP"
         hide_from_camera(scene, [item], state)
         yield
     finally:
@@ -188,10 +188,14 @@ def _staged(scene: bpy.types.Scene, item: bpy.types.Object) -> Iterator[None]:
         state.restore()
 
 
-def _save_layers(scene: bpy.types.Scene, path: Path) -> None:
-    staging.use_exr(scene.render.image_settings)
-    scene.render.image_settings.exr_codec = "ZIP"
-    rendering.result().save_render(str(path), scene=scene)
+def _rendered(path: Path, responsive: bool) -> Iterator[None]:
+    """Renders the scene into an EXR of all passes."""
+    try:
+        yield from rendering.render(responsive, path)
+    except (OSError, RuntimeError) as fault:
+        raise errors.Gen3DError(
+            f"{path.parent} cannot be written: {str(fault).strip().rstrip('.')}.", "Make space on that disk."
+        ) from fault
 
 
 def _composed(field: Path, unit: float, scene: Path | None) -> Callable[[], NDArray[np.float32]]:
@@ -202,17 +206,17 @@ def _composed(field: Path, unit: float, scene: Path | None) -> Callable[[], NDAr
     return work
 
 
-def _elsewhere(
-    work: Callable[[], NDArray[np.float32]], told: str, fraction: float, responsive: bool
+def _telling(
+    told: Progress, steps: Generator[None, None, NDArray[np.float32]]
 ) -> Generator[Progress, None, NDArray[np.float32]]:
-    """Done by a thread, for Blender's window to stay alive; or, where there is none, at once."""
-    if not responsive:
-        return work()
-    with ThreadPoolExecutor(1) as pool:
-        future = pool.submit(work)
-        while not future.done():
-            yield Progress(told, 0.5 + 0.5 * fraction, free=True)
-        return future.result()
+    """What ``steps`` return, with this told at each of them."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            made: NDArray[np.float32] = end.value
+            return made
+        yield told
 
 
 def _save(scene: bpy.types.Scene, picture: NDArray[np.float32], folder: Path, frame: int) -> Path:

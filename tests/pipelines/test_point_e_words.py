@@ -52,7 +52,7 @@ def text(path: Path) -> str:
         ({"prompt": " \n\t "}, "There is no prompt.", "prompt"),
         ({"prompt": "xqzt wqrk"}, "knows none of the words", "prompt"),
         ({"image": lambda folder: str(folder / "missing.png")}, "There is no file", "image"),
-        ({"image": str}, "no picture that can be read", "image"),
+        ({"image": str}, "is a folder, not a picture", "image"),
         ({"image": lambda folder: text(folder / "a.png")}, "no picture that can be read", "image"),
         ({"image": lambda folder: damaged(folder / "a.png")}, "no picture that can be read", "image"),
         ({"image": lambda folder: str(picture(folder / "a.png"))}, "looks at words, not at pictures", "image"),
@@ -103,3 +103,4 @@ def test_a_damaged_prior_is_said(prior_folder: Path, tmp_path: Path, part: str, 
     with pytest.raises(Gen3DError) as error:
         make(replace(QUICK, weights=str(copy)), tmp_path / "out")
     assert error.value.field == "weights" and not list((tmp_path / "out").iterdir())
+    assert error.value.cause.endswith(".")

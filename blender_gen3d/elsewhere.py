@@ -1,0 +1,21 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Work that does not touch Blender, out of its main thread."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+def elsewhere(work: Callable[[], T], responsive: bool) -> Generator[None, None, T]:
+    """What ``work`` returns or raises: done by a thread, with yields until it is ready; or at once, not responsive."""
+    if not responsive:
+        return work()
+    with ThreadPoolExecutor(1) as pool:
+        future = pool.submit(work)
+        while not future.done():
+            yield
+        return future.result()
