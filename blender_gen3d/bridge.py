@@ -11,11 +11,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from backend import errors, file_lock, home, memory, protocol, runtime, settings, version
+    from backend import errors, file_lock, home, memory, protocol, runtime, settings, unfinished, version
 else:
-    from .backend import errors, file_lock, home, memory, protocol, runtime, settings, version
+    from .backend import errors, file_lock, home, memory, protocol, runtime, settings, unfinished, version
 
 BACKEND_ROOT = Path(protocol.__file__).resolve().parent.parent
 """The folder that holds ``backend/``: what a backend process has on its PYTHONPATH."""
 
-__all__ = ["BACKEND_ROOT", "errors", "file_lock", "home", "memory", "protocol", "runtime", "settings", "version"]
+__all__ = [
+    "BACKEND_ROOT",
+    "errors",
+    "file_lock",
+    "home",
+    "memory",
+    "protocol",
+    "runtime",
+    "settings",
+    "unfinished",
+    "version",
+]

@@ -21,6 +21,7 @@ from . import (
     upkeep,
     viewports,
 )
+from .bridge import home, unfinished
 from .connection import pump
 
 DRAWING = () if bpy.app.background else (live_view, capture_preview, panels.status_bar)  # where there is a window
@@ -76,10 +77,10 @@ def unregister() -> None:
 
 
 def _attach() -> None:
-    """Looks once whether a backend of ours runs already, with jobs that an earlier Blender has left behind; and which
-    weights there are."""
+    """Looks once whether there is a backend of ours, or jobs that an earlier Blender has left behind; and which weights
+    there are."""
     folder, python = preferences.backend_places()
-    if upkeep.elsewhere or (folder / "runtime.json").exists():
+    if upkeep.elsewhere or home.runtime_file(folder).exists() or unfinished.list_of_jobs(folder).exists():
         operators.common.quietly(lambda: pump.connect(folder, python, start=False))
     if upkeep.state.kind in upkeep.USABLE:
         operators.models.list_models()

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from threading import Event
 from typing import Any
 
 import bpy
 
-from ..bridge import errors, protocol, runtime
+from ..bridge import errors, protocol, runtime, unfinished
 from . import launcher
 from .client import Client, Link, News
 from .remote import Copies, address
@@ -37,7 +38,7 @@ class Session:
 
     def __init__(self, folder: Path, python: str) -> None:
         self.home = folder
-        self.may_start = False  # an add-on that is merely switched on attaches, but starts nothing
+        self.may_start = False  # an add-on that is merely switched on attaches; what it starts for: ``_is_owed``
         self.error: errors.Gen3DError | None = None  # the last refusal, for the panel
         self.rows: dict[str, protocol.JobRow] = {}  # the newest that is known of each job, by id
         self._python = python
@@ -46,6 +47,7 @@ class Session:
         self._file = bpy.data.filepath
         # Requests whose results are wanted in the present file, and where those are to stand that stand anywhere.
         self.to_import: dict[str, Place | None] = self._wishes.of(self._file)
+        self._looked, self._wanted = False, self._wishes.all()
         self.client = Client(self._seat.name, self._find).start()
         self.copies = Copies(self.client, folder) if address(folder) else None  # of results made on another computer
 
@@ -74,11 +76,23 @@ class Session:
             self._wishes.put(self._file, self.to_import)
 
     def _find(self, stop: Event) -> runtime.Runtime:
+        if not self.may_start and (where := launcher.attach(self.home)):
+            return where
+        if not self._looked:  # once: whoever stops the backend on purpose does not want it back
+            self._looked = True
+            self.may_start |= self._is_owed()
         if self.may_start:
             return launcher.ensure(self.home, self._python, stop=stop)
-        if where := launcher.attach(self.home):
-            return where
         raise NotStarted("The backend is not running.", "It is started with the first job.")
+
+    def _is_owed(self) -> bool:
+        """Whether jobs that this Blender's seat has asked for go on, or arrive, only once there is a backend: after the
+        computer was switched off, none runs."""
+        if address(self.home) or not unfinished.is_owed(self.home, self._seat.name, self._wanted):
+            return False
+        with suppress(errors.Gen3DError):
+            return bool(launcher.find_python(self.home, self._python))
+        return False
 
     def close(self) -> None:
         self.client.close()

@@ -31,6 +31,10 @@ class Wishes:
         """A copy of what one file wants."""
         return dict(self._files.get(file, {}))
 
+    def all(self) -> set[str]:
+        """The requests of the files that are still there, and of the one without a name."""
+        return {request for file, asked in self._files.items() if not file or os.path.exists(file) for request in asked}
+
     def put(self, file: str, asked: dict[str, Place | None]) -> None:
         """From now on a file wants this and nothing else."""
         if self._files.get(file, {}) == asked:

@@ -8,7 +8,7 @@ from typing import Any
 
 import bpy
 
-from .. import job_list, thumbnails
+from .. import job_list, thumbnails, upkeep
 from ..bridge import protocol
 from ..connection import pump
 from .common import in_panel, progress, write
@@ -72,6 +72,7 @@ class GEN3D_UL_jobs(bpy.types.UIList):
 class GEN3D_MT_jobs(bpy.types.Menu):
     bl_idname = "GEN3D_MT_jobs"
     bl_label = "More"
+    bl_description = "Import a result from a folder, and choose what is listed and drawn"
 
     def draw(self, context: bpy.types.Context) -> None:
         layout, status = self.layout, context.window_manager.gen3d
@@ -90,6 +91,8 @@ class GEN3D_PT_jobs(bpy.types.Panel):
         current, status = pump.session(), context.window_manager.gen3d
         if current is not None and current.error is not None:
             _draw_problem(self.layout, current)
+        if current is None or current.client.link.state in ("offline", "closed"):
+            _draw_absence(self.layout)
         line = self.layout.row()
         line.template_list("GEN3D_UL_jobs", "", status, "jobs", status, "job_index", rows=4, sort_lock=True)
         side = in_panel(line.column(align=True))
@@ -99,6 +102,14 @@ class GEN3D_PT_jobs(bpy.types.Panel):
         side.menu("GEN3D_MT_jobs", text="", icon="DOWNARROW_HLT")
         if row := job_list.chosen(context):
             _draw_job(self.layout.box().column(), row)
+
+
+def _draw_absence(layout: bpy.types.UILayout) -> None:
+    """Why nothing earlier is listed, where that can be helped."""
+    if upkeep.elsewhere or upkeep.state.kind in upkeep.USABLE:
+        text = "Connect" if upkeep.elsewhere else "Start Backend"
+        write(layout, f"{text} to see earlier jobs.", icon="INFO")
+        layout.operator("gen3d.start_backend", text=text, icon="PLAY")
 
 
 def _draw_problem(layout: bpy.types.UILayout, current: pump.Session) -> None:

@@ -3,6 +3,11 @@
 
 from __future__ import annotations
 
+import os
+import queue
+import shutil
+import subprocess
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -10,13 +15,19 @@ from typing import Any
 import bpy
 import pytest
 
+from tests.patience import patience
+
 from . import addon, results
 
-protocol = addon.module("bridge").protocol
+bridge = addon.module("bridge")
+errors, home, protocol, runtime = bridge.errors, bridge.home, bridge.protocol, bridge.runtime
+launcher = addon.module("connection.launcher")
 pump = addon.module("connection.pump")
+remote = addon.module("connection.remote")
 wishes = addon.module("connection.wishes")
 
 PLACE = (1.0, 2.0, 3.0)
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
@@ -130,6 +141,74 @@ def test_the_import_waits_for_object_mode(start: Callable[[], Any], tmp_path: Pa
     bpy.ops.object.mode_set(mode="OBJECT")
     pump.tick()
     assert (made(), session.to_import) == (["a red block"], {})
+
+
+def test_what_was_left_unfinished_starts_the_backend(
+    start: Callable[[], Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once: whoever stops it then does not have it back at once."""
+    asked: queue.Queue[Path] = queue.Queue()
+
+    def ensure(home: Path, *_given: Any, **_named: Any) -> Any:
+        asked.put(home)
+        raise errors.Gen3DError("It does not start.", "Never mind.")
+
+    monkeypatch.setattr(launcher, "ensure", ensure)
+    monkeypatch.setattr(launcher, "find_python", lambda *_given: Path("/python"))
+    store = addon.module("backend.jobs").JobStore(tmp_path / "home")
+    try:
+        start()
+        with pytest.raises(queue.Empty):
+            asked.get(timeout=1.0)
+        store.submit("blender-1", "asked", "generate", {"prompt": "a chair"})
+        session = start()
+        assert asked.get(timeout=patience(10.0)) == tmp_path / "home"
+        session.may_start = False
+        time.sleep(0.5)
+        while not asked.empty():
+            asked.get()
+        with pytest.raises(queue.Empty):
+            asked.get(timeout=1.0)
+    finally:
+        pump.disconnect()
+        store.close()
+
+
+@pytest.mark.skipif("GEN3D_PYTHON" not in os.environ, reason="needs a Python with the backend")
+def test_a_result_of_another_computer_is_copied_and_imported_once(start: Callable[[], Any], tmp_path: Path) -> None:
+    """Over a real socket, from a backend of another home, whose files this Blender is not told to look at."""
+    bpy.ops.wm.read_homefile(use_factory_startup=True)
+    far, here = tmp_path / "far", tmp_path / "home"
+    command = [os.environ["GEN3D_PYTHON"], "-m", "tests.wire.start_server", str(far), "{}"]
+    server = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        until(home.runtime_file(far).exists)
+        here.mkdir()
+        runtime.write(remote.settings_file(here), runtime.read(home.runtime_file(far)))
+        session = start()
+        request = session.client.submit("nerf", {"dataset": "x", "seconds": 0.2})
+        until(lambda: pump.tick() and [row for row in session.jobs() if row.state == "done"])
+        (row,) = session.jobs()
+        shutil.rmtree(Path(row.folder) / "result")
+        results.generated(Path(row.folder) / "result", [(1.0, 1.0, 1.0)])
+        session.want(request, PLACE)
+        until(lambda: pump.tick() and made())
+        item = bpy.data.objects["a red block"]
+        assert Path(item["gen3d_result"]).is_relative_to(here) and tuple(item.location) == PLACE
+        until(lambda: pump.tick() and session.rows[row.id].imported)
+        assert start().to_import == {} and made() == ["a red block"]
+        addon.module("thumbnails").forget(row.id)
+    finally:
+        pump.disconnect()
+        server.terminate()
+        server.wait(20)
+
+
+def until(true: Callable[[], Any]) -> None:
+    deadline = time.monotonic() + patience(30.0)
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{", '{"": [1]}', '{"": {"a": [1, 2]}}', '{"": {"a": ["x", 1, 2]}}'])
