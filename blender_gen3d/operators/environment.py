@@ -14,7 +14,7 @@ from ..connection import launcher, pump, remote
 from ..environment import installation
 from ..preferences import backend_places, wanted
 from ..task import Step, Work
-from .common import allowed, tell
+from .common import allowed, quietly, tell
 from .models import OFFLINE, idle, installed, list_models
 
 
@@ -28,6 +28,7 @@ def begin(operator: bpy.types.Operator, work: Work, *, models: bool = False) -> 
         home, python = backend_places()
         upkeep.look(home, python)
         if models and not bpy.app.background and not upkeep.task.error:
+            begin_to_use()
             list_models()
 
     try:
@@ -37,6 +38,12 @@ def begin(operator: bpy.types.Operator, work: Work, *, models: bool = False) -> 
     if bpy.app.background and task.error:
         return tell(operator, task.error)
     return {"CANCELLED"} if bpy.app.background and task.stopped else {"FINISHED"}
+
+
+def begin_to_use() -> None:
+    """Starts what has been installed, so that its device and the memory of it are known before the first job."""
+    if upkeep.state.kind in upkeep.USABLE:
+        quietly(lambda: pump.connect(*backend_places(), start=True))
 
 
 class GEN3D_OT_install_backend(bpy.types.Operator):

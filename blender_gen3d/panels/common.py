@@ -18,6 +18,7 @@ ZERO = {
     "distance": "Distance (Fitting)",
     "faces": "Faces (All)",
     "guidance": "Guidance (Usual)",
+    "height": "Resolution Y (Automatic)",
     "iterations": "Iterations (Usual)",
     "level": "Level (Found)",
     "points": "Points (Usual)",
@@ -28,6 +29,7 @@ ZERO = {
     "texture": "Texture (None)",
     "turntable": "Turntable (None)",
     "views": "Views (Usual)",
+    "width": "Resolution X (Automatic)",
 }
 
 
@@ -62,20 +64,21 @@ def in_panel(layout: bpy.types.UILayout) -> bpy.types.UILayout:
 
 
 def needed_memory(layout: bpy.types.UILayout, kind: str, params: Mapping[str, Any]) -> None:
-    """What a job would need, what there is, and what is done where that is not enough."""
-    current = pump.session()
-    device = _device(current.client.devices, str(params.get("device", "auto"))) if current else None
-    if device is None or device.get("free") is None:
-        return
+    """What a job would need and, where that is known, what there is, and what is done where that is not enough."""
+    current, wanted = pump.session(), str(params.get("device", "auto"))
+    device = _device(current.client.devices, wanted) if current else None
+    # Before a backend has told of its devices: what it takes on a processor, where it takes most.
+    what, free = (device["type"], device.get("free")) if device else ("cpu" if wanted == "auto" else wanted, None)
     try:
         there = [] if upkeep.elsewhere else [row.name for row in upkeep.models.installed()]
-        fit = memory.fitted(kind, params, device["type"], device["free"], there)
+        fit = memory.fitted(kind, params, what, free, there)
     except errors.Gen3DError:  # told when the job is asked for
         return
     if fit.told:
         write(layout, fit.told, icon="ERROR")
     else:
-        write(layout, f"Needs about {gigabytes(fit.need)}, {gigabytes(device['free'])} free", icon="MEMORY")
+        left = "" if free is None else f", {gigabytes(free)} free"
+        write(layout, f"Needs about {gigabytes(fit.need)}{left}", icon="MEMORY")
 
 
 def gigabytes(count: int) -> str:

@@ -5,10 +5,11 @@ from __future__ import annotations
 
 import bpy
 
+from .. import upkeep
 from ..bridge import settings
 from ..presets import GEN3D_PT_train_presets
 from ..properties import values
-from .common import big, column, needed_memory, props, running
+from .common import big, column, needed_memory, props, running, write
 
 
 class GEN3D_PT_train(bpy.types.Panel):
@@ -23,12 +24,18 @@ class GEN3D_PT_train(bpy.types.Panel):
     def draw(self, context: bpy.types.Context) -> None:
         layout, chosen = column(self.layout), context.scene.gen3d
         plan = chosen.nerf
-        props(layout, plan, ("dataset", "preset", "seconds"))
+        layout.prop(plan, "dataset")
+        if upkeep.elsewhere:
+            told = "The backend is on another computer: the dataset has to be there, at this path. Captures are here."
+            write(layout, told, icon="INFO")
+        props(layout, plan, ("preset", "seconds"))
         if not plan.seconds:
             layout.prop(plan, "steps")
         layout.prop(plan, "scene")
         layout.prop(chosen, "import_when_done")
-        needed_memory(self.layout, "nerf", values(plan, settings.NerfSettings))
+        wanted = values(plan, settings.NerfSettings)
+        wanted["dataset"] = "" if upkeep.elsewhere else bpy.path.abspath(plan.dataset)  # of another computer's: unknown
+        needed_memory(self.layout, "nerf", wanted)
         big(self.layout, "gen3d.train", "PLAY")
         running(self.layout, "nerf")
 

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import bpy
@@ -109,6 +110,30 @@ def test_models_are_listed_used_verified_and_removed(
     assert "not said which" in refused(bpy.ops.gen3d.use_model, filepath=str(tmp_path))
     if not bpy.app.online_access:
         assert "does not allow online access" in refused(bpy.ops.gen3d.install_models, names="base40M")
+
+
+def test_weights_without_a_name_are_not_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    models = addon.module("operators.models")
+    if not bpy.app.online_access:
+        monkeypatch.setattr(models.GEN3D_OT_install_models, "poll", classmethod(lambda _cls, _context: True))
+    told: list[str] = []
+    operator = SimpleNamespace(names="  ", report=lambda _kind, text: told.append(text))
+    assert models.GEN3D_OT_install_models.execute(operator, bpy.context) == {"CANCELLED"}
+    assert told == ["No weights are named. Give their name."]
+
+
+def test_what_has_been_installed_is_started(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that its devices are known before the first job; and nothing is, where nothing can be."""
+
+    def ensure(*_given: Any, **_named: Any) -> Any:
+        raise bridge.errors.Gen3DError("It does not start.", "Never mind.")
+
+    monkeypatch.setattr(launcher, "ensure", ensure)
+    environment.begin_to_use()
+    assert pump.session() is None
+    monkeypatch.setattr(upkeep, "state", addon.module("environment.places").State("ready", "It is there"))
+    environment.begin_to_use()
+    assert pump.session().may_start and pump.session().home == home
 
 
 def test_one_thing_at_a_time() -> None:
