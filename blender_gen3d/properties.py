@@ -48,6 +48,7 @@ TITLES = {
     "dreamfusion": "DreamFusion",
     "elevation_max": "Max",
     "elevation_min": "Elevation Min",
+    "height": "Resolution Y",
     "instant-ngp": "Instant-NGP",
     "mps": "Apple GPU (Metal)",
     "nerf-synthetic": "NeRF Synthetic",
@@ -57,11 +58,22 @@ TITLES = {
     "step": "Every Nth Frame",
     "text_to_image": "Text to Image",
     "val": "Validation",
+    "width": "Resolution X",
 }
 
 
-# What choices mean, where their names alone do not say it.
+# What choices mean; "setting.choice" where it depends on what is chosen.
 EXPLAINED = {
+    "cpu": "This computer's processor",
+    "cuda": "An NVIDIA graphics card, or an AMD one with ROCm",
+    "mps": "The graphics of an Apple processor",
+    "device.auto": "The best device that the backend has",
+    "scene.auto": "One object where the pictures have transparent backgrounds, else a whole surrounding",
+    "objects": "The middle of the objects that are captured",
+    "cursor": "Where the 3D cursor is",
+    "cycles": "Cycles, whatever the scene is set to",
+    "scene": "The engine that the scene is set to",
+    "current": "The frame that is shown now",
     "point-e": "Points, and a surface around them: seconds",
     "dream-fields": "A radiance field that CLIP guides: minutes",
     "dreamfusion": "A radiance field that a text-to-image model guides: minutes",
@@ -139,7 +151,7 @@ def _property(spec: Field[Any], kind: Any, group: Any) -> Any:
     if spec.default is not MISSING:
         shared["default"] = spec.default
     if spec.metadata["choices"]:
-        items = [(choice, _title(choice), EXPLAINED.get(choice, "")) for choice in spec.metadata["choices"]]
+        items = [(choice, _title(choice), _explained(spec.name, choice)) for choice in spec.metadata["choices"]]
         return bpy.props.EnumProperty(items=items, **shared)
     low, high = spec.metadata["low"], spec.metadata["high"]
     if kind is bool:
@@ -153,6 +165,10 @@ def _property(spec: Field[Any], kind: Any, group: Any) -> Any:
         return bpy.props.FloatProperty(min=low, max=high, subtype=unit, **shared)
     subtype = {"path": "DIR_PATH", "file": "FILE_PATH"}.get(spec.metadata["subtype"], "NONE")
     return bpy.props.StringProperty(subtype=subtype, **shared)
+
+
+def _explained(name: str, choice: str) -> str:
+    return EXPLAINED.get(f"{name}.{choice}") or EXPLAINED.get(choice, "")
 
 
 def _title(name: str) -> str:
@@ -188,6 +204,17 @@ class Gen3DSettings(bpy.types.PropertyGroup):
         description="Mesh that a field begins as, with its vertex colors; none: a ball of fog",
         type=bpy.types.Object,
         poll=lambda _self, item: item.type == "MESH",
+    )
+    capture_folder: bpy.props.StringProperty(  # type: ignore[valid-type]
+        name="Output",
+        description="Folder in which each capture gets a new folder of its own; empty: beside the .blend file",
+        subtype="DIR_PATH",
+    )
+    views_folder: bpy.props.StringProperty(  # type: ignore[valid-type]
+        name="Output",
+        description="Folder in which each rendering of views gets a new folder of its own; empty: beside the .blend "
+        "file",
+        subtype="DIR_PATH",
     )
     import_when_done: bpy.props.BoolProperty(  # type: ignore[valid-type]
         name="Import When Done", description="Bring the mesh into the scene as soon as it is finished", default=True

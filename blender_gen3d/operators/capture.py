@@ -13,7 +13,7 @@ from ..bridge import errors
 from ..capturing.capture import Captured, CaptureProgress, capture, wanted
 from ..capturing.capture_settings import CaptureSettings, checked
 from ..properties import values
-from .common import allowed, next_capture_folder, tell
+from .common import allowed, next_folder, tell
 
 Steps = Generator[CaptureProgress, None, Captured]
 
@@ -43,7 +43,7 @@ class GEN3D_OT_capture(bpy.types.Operator):
 
     folder: bpy.props.StringProperty(  # type: ignore[valid-type]
         name="Dataset folder",
-        description="Where the dataset is written; empty: a new folder beside the .blend file",
+        description="Where the dataset is written; empty: a new folder in the panel's, or beside the .blend file",
         subtype="DIR_PATH",
         options={"SKIP_SAVE"},
     )
@@ -57,8 +57,9 @@ class GEN3D_OT_capture(bpy.types.Operator):
 
     @classmethod
     def poll(cls, context: bpy.types.Context) -> bool:
-        rendering = bpy.app.is_job_running("RENDER") or context.window_manager.gen3d.capturing
-        return allowed(cls, "Blender is rendering" if rendering else "")
+        if bpy.app.is_job_running("RENDER") or context.window_manager.gen3d.capturing:
+            return allowed(cls, "Blender is rendering")
+        return allowed(cls, "" if context.mode == "OBJECT" else "Change to object mode first")
 
     def execute(self, context: bpy.types.Context) -> set[str]:
         """All views at once, as scripts want it."""
@@ -110,7 +111,8 @@ class GEN3D_OT_capture(bpy.types.Operator):
 
     def _begin(self, context: bpy.types.Context, responsive: bool) -> Steps:
         plan = checked(values(context.scene.gen3d.capture, CaptureSettings))
-        self.folder = str(Path(bpy.path.abspath(self.folder)) if self.folder else next_capture_folder())
+        chosen = context.scene.gen3d.capture_folder
+        self.folder = str(Path(bpy.path.abspath(self.folder)) if self.folder else next_folder("captures", chosen))
         objects, cameras = wanted(context)
         return capture(
             plan, Path(self.folder), objects=objects, cameras=cameras, overwrite=self.overwrite, responsive=responsive

@@ -76,15 +76,12 @@ def quietly(work: Callable[[], object]) -> None:
         work()
 
 
-def next_capture_folder() -> Path:
-    return next_folder("captures")
-
-
-def next_folder(what: str) -> Path:
-    """The next free folder of a kind, such as "gen3d-views/view-001": beside the .blend file, or among the user's data
-    while that is not saved."""
-    base = Path(bpy.data.filepath).parent if bpy.data.filepath else backend_places()[0]
+def next_folder(what: str, within: str = "") -> Path:
+    """The next free folder of a kind, such as "view-001", in the folder ``within``, as Blender has it. Without that, in
+    "gen3d-views" beside the .blend file, or among the user's data while that is not saved."""
+    beside = Path(bpy.data.filepath).parent if bpy.data.filepath else backend_places()[0]
+    base = Path(bpy.path.abspath(within)).absolute() if within else beside / f"gen3d-{what}"
     number = 1
-    while (folder := base / f"gen3d-{what}" / f"{what.rstrip('s')}-{number:03d}").exists():
+    while (folder := base / f"{what.rstrip('s')}-{number:03d}").exists():
         number += 1
     return folder

@@ -12,7 +12,7 @@ from ..connection import pump
 from ..results import origin
 from ..results.importing import import_result, replace_mesh
 from ..results.materials import show_colours
-from .common import tell
+from .common import allowed, tell
 
 
 class GEN3D_OT_import_result(bpy.types.Operator):
@@ -38,6 +38,10 @@ class GEN3D_OT_import_result(bpy.types.Operator):
         default=True,
     )
     directory: bpy.props.StringProperty(subtype="DIR_PATH", options={"HIDDEN", "SKIP_SAVE"})  # type: ignore[valid-type]
+
+    @classmethod
+    def poll(cls, _context: bpy.types.Context) -> bool:
+        return allowed(cls, f"The import waits {reason}" if (reason := pump.waits()) else "")
 
     def invoke(self, context: bpy.types.Context, _event: bpy.types.Event) -> set[str]:
         if self.folder:

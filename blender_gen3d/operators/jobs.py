@@ -112,6 +112,14 @@ class GEN3D_OT_copy_job(_JobOperator, bpy.types.Operator):
     bl_label = "Copy Settings to Panel"
     bl_options = {"REGISTER", "UNDO"}
 
+    @classmethod
+    def poll(cls, context: bpy.types.Context) -> bool:
+        row = job_list.chosen(context)
+        if from_panel(context) and row is not None and row.kind not in PANELS:
+            cls.poll_message_set("This job was started from an object: the panel has no settings of it")
+            return False
+        return super().poll(context)
+
     def execute(self, context: bpy.types.Context) -> set[str]:
         return _do(self, context, self._copy)
 

@@ -39,7 +39,7 @@ class GEN3D_OT_render_views(bpy.types.Operator):
 
     folder: bpy.props.StringProperty(  # type: ignore[valid-type]
         name="Folder",
-        description="Where the pictures are written; empty: a new folder beside the .blend file",
+        description="Where the pictures are written; empty: a new folder in the panel's, or beside the .blend file",
         subtype="DIR_PATH",
         options={"SKIP_SAVE"},
     )
@@ -112,7 +112,8 @@ class GEN3D_OT_render_views(bpy.types.Operator):
 
     def _begin(self, context: bpy.types.Context, responsive: bool) -> Steps:
         home, _ = backend_places()
-        folder = Path(bpy.path.abspath(self.folder)).absolute() if self.folder else next_folder("views")
+        chosen = context.scene.gen3d.views_folder
+        folder = Path(bpy.path.abspath(self.folder)).absolute() if self.folder else next_folder("views", chosen)
         self.folder = str(folder)
         plan = ViewSettings(**values(context.scene.gen3d.views, ViewSettings))
         return views.render(plan, context.object, folder, home, _ask, responsive=responsive)

@@ -40,6 +40,7 @@ class GEN3D_PT_capture(bpy.types.Panel):
         shares = layout.column(align=True)
         props(shares, plan, ("test", "val"))
         layout.prop(plan, "isolate")
+        layout.prop(context.scene.gen3d, "capture_folder", placeholder="beside the .blend file")
         shown = in_panel(self.layout.row(align=True))
         eye = "HIDE_OFF" if status.show_cameras else "HIDE_ON"
         shown.prop(status, "show_cameras", toggle=True, icon=eye)
@@ -61,8 +62,7 @@ class GEN3D_PT_capture_pictures(bpy.types.Panel):
     def draw(self, context: bpy.types.Context) -> None:
         layout, plan = column(self.layout), context.scene.gen3d.capture
         size = layout.column(align=True)
-        size.prop(plan, "width", text="Resolution X")
-        size.prop(plan, "height", text="Y")
+        props(size, plan, ("width", "height"))
         props(layout, plan, ("engine", "samples", "denoise", "seed"))
 
 

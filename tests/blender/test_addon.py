@@ -140,6 +140,25 @@ def test_capture_operator_takes_the_selected_objects(tmp_path: Path) -> None:
     assert bpy.ops.gen3d.capture(folder=str(tmp_path / "set"), overwrite=True) == {"FINISHED"}
 
 
+def test_captures_go_where_the_panel_says(tmp_path: Path) -> None:
+    """Each into a folder of its own, also beside the .blend file; what a script names goes before."""
+    scenes.ball((0.0, 0.0, 0.0), 1.0)
+    chosen = bpy.context.scene.gen3d
+    plan = chosen.capture
+    plan.views, plan.width, plan.height, plan.samples = 2, 8, 8, 1
+    bpy.ops.wm.save_as_mainfile(filepath=str(tmp_path / "scene.blend"))
+    for wanted, number, place in (("", 1, "gen3d-captures"), ("//own", 1, "own"), (str(tmp_path / "own"), 2, "own")):
+        chosen.capture_folder = wanted
+        assert bpy.ops.gen3d.capture() == {"FINISHED"}
+        assert Path(chosen.nerf.dataset) == tmp_path / place / f"capture-{number:03d}"
+        assert (Path(chosen.nerf.dataset) / "transforms.json").is_file()
+    assert bpy.ops.gen3d.capture(folder=str(tmp_path / "named")) == {"FINISHED"}
+    assert Path(chosen.nerf.dataset) == tmp_path / "named"
+    common = addon.module("operators.common")
+    assert common.next_folder("views") == tmp_path / "gen3d-views" / "view-001"
+    assert common.next_folder("views", "//own") == tmp_path / "own" / "view-001"
+
+
 def test_operators_say_what_is_missing(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match=r"None of the chosen objects.*Choose a mesh"):
         bpy.ops.gen3d.capture(folder=str(tmp_path / "set"))
