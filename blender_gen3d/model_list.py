@@ -49,6 +49,7 @@ class Models:
 def refresh(python: Path, home: Path, to: Models, stop: Event) -> Iterator[Step]:
     """Lists them."""
     yield Step("Looking at the models")
+    to.verified = False
     told: dict[str, Any] = {}
     yield from _ask(python, home, ["list"], told, stop)
     names = {spec.name for spec in fields(Model)}

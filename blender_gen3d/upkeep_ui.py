@@ -7,7 +7,7 @@ import bpy
 
 from . import upkeep
 from .labels import write
-from .model_list import Model
+from .model_list import Model, Models
 
 _STATES = {
     "embedded": ("Comes with Gen3D", "CHECKMARK"),
@@ -17,7 +17,7 @@ _STATES = {
     "missing": ("Its files are gone", "ERROR"),
     "absent": ("Not installed", "BLANK1"),
 }
-_TITLES = {"point-e": "Point-E", "clip": "CLIP"}
+_TITLES = {"point-e": "Point-E", "clip": "CLIP", "hub": "From the Hub"}
 
 
 def draw_backend(layout: bpy.types.UILayout, context: bpy.types.Context) -> None:
@@ -51,7 +51,7 @@ def draw_permission(layout: bpy.types.UILayout, context: bpy.types.Context) -> N
 
 
 def draw_task(layout: bpy.types.UILayout) -> None:
-    """What runs now, or why the last thing has failed."""
+    """What runs now, or why the last thing has failed; and the log of the last installation."""
     task, error = upkeep.task, upkeep.error()
     if task is not None and upkeep.busy():
         column = layout.column(align=True)
@@ -63,8 +63,8 @@ def draw_task(layout: bpy.types.UILayout) -> None:
         column = layout.column(align=True)
         column.alert = True
         write(column, error.cause, error.next_step, icon="ERROR")
-        if error.field != "busy":
-            layout.operator("gen3d.open_install_log", icon="TEXT")
+    if upkeep.log.is_file():
+        layout.operator("gen3d.open_install_log", icon="TEXT")
 
 
 def draw_models(layout: bpy.types.UILayout) -> None:
@@ -77,7 +77,10 @@ def draw_models(layout: bpy.types.UILayout) -> None:
     row.operator("gen3d.refresh_models", icon="FILE_REFRESH")
     row.operator("gen3d.verify_models", icon="CHECKMARK")
     row.operator("gen3d.use_model", text="Use Local Files…", icon="FILE_FOLDER").name = ""
+    row.operator("gen3d.install_models", text="Install from Hub…", icon="URL").names = ""
     known = upkeep.models
+    if known.verified:
+        _draw_verified(body, known)
     if not known.rows:
         body.label(text="The models are listed once the backend is installed")
     for name, members in known.sets.items():
@@ -93,6 +96,14 @@ def draw_models(layout: bpy.types.UILayout) -> None:
         box.label(text=_TITLES.get(system, system.capitalize()))
         for model in (model for model in known.rows if model.system == system):
             _draw_model(box.row(), model, bool(known.damaged.get(model.name)))
+
+
+def _draw_verified(layout: bpy.types.UILayout, known: Models) -> None:
+    """What came of it."""
+    if names := sorted(known.damaged):
+        write(layout, f"Damaged: {', '.join(names)}. Install them again.", icon="ERROR")
+    else:
+        write(layout, "All weights that are installed are as they were when they came.", icon="CHECKMARK")
 
 
 def _draw_model(row: bpy.types.UILayout, model: Model, damaged: bool) -> None:

@@ -13,6 +13,7 @@ import bpy
 from .. import model_list, upkeep
 from ..bridge import errors
 from ..connection import launcher
+from ..labels import write
 from ..preferences import backend_places
 from ..task import Step, Work
 from .common import allowed, tell
@@ -85,15 +86,31 @@ class GEN3D_OT_install_models(_ModelOperator, bpy.types.Operator):
     bl_options = {"INTERNAL"}
 
     names: bpy.props.StringProperty(  # type: ignore[valid-type]
-        name="Names", description="Weights, sets of weights, or owner/name on the hub, separated by spaces"
+        name="Names",
+        description="Weights, sets of weights, or models of the Hugging Face hub as owner/name, separated by spaces",
+        options={"SKIP_SAVE"},
     )
 
     @classmethod
     def poll(cls, context: bpy.types.Context) -> bool:
         return allowed(cls, "" if bpy.app.online_access else OFFLINE) and super().poll(context)
 
+    def invoke(self, context: bpy.types.Context, _event: bpy.types.Event) -> set[str]:
+        if self.names:
+            return self.execute(context)
+        return context.window_manager.invoke_props_dialog(
+            self, width=400, title="Install from Hub", confirm_text="Install"
+        )
+
+    def draw(self, _context: bpy.types.Context) -> None:
+        told = "Text-to-image pipelines of diffusers are for DreamFusion, and for Point·E's Text to Image."
+        self.layout.prop(self, "names", text="", placeholder="owner/name")
+        write(self.layout, told, width=60)
+
     def execute(self, _context: bpy.types.Context) -> set[str]:
         names = self.names.split()
+        if not names:
+            return tell(self, errors.Gen3DError("No weights are named.", "Give their name.", field="names"))
         return self.begin(lambda python, home, stop: model_list.install(python, home, upkeep.models, names, stop))
 
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator
 from dataclasses import fields, replace
@@ -26,6 +27,7 @@ panels = addon.module("panels")
 places = addon.module("environment.places")
 preferences = addon.module("preferences")
 upkeep = addon.module("upkeep")
+upkeep_ui = addon.module("upkeep_ui")
 pump = addon.module("connection.pump")
 remote = addon.module("connection.remote")
 thumbnails = addon.module("thumbnails")
@@ -132,6 +134,85 @@ def test_what_a_job_needs_is_told_beside_what_is_free(session: Any, monkeypatch:
     assert "8.0 GB free" in " ".join(draw("GEN3D_PT_generate").lines)
     device["free"] = 10**9
     assert "1.0 GB are free" in " ".join(draw("GEN3D_PT_generate").lines)
+    device["free"] = None
+    assert "free" not in " ".join(draw("GEN3D_PT_generate").lines)
+
+
+def test_before_there_is_a_backend_it_is_told_what_a_job_needs() -> None:
+    assert pump.session() is None
+    bpy.context.scene.gen3d.generate.prompt = "a chair"
+    for panel in ("GEN3D_PT_generate", "GEN3D_PT_train"):
+        (told,) = [line for line in draw(panel).lines if line.startswith("Needs about")]
+        assert told.endswith(" GB")
+
+
+def test_the_pictures_to_train_with_count_where_they_are_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also beside the .blend file; where a backend elsewhere trains, it is said that they have to be there."""
+
+    def needed() -> str:
+        return next(line for line in draw("GEN3D_PT_train").lines if line.startswith("Needs about"))
+
+    bpy.ops.wm.save_as_mainfile(filepath=str(tmp_path / "scene.blend"))
+    without = needed()
+    (tmp_path / "set").mkdir()
+    write_png(tmp_path / "set" / "a.png", np.zeros((512, 512, 3), np.uint8))
+    frames = [{"file_path": "a.png"}] * 2000
+    (tmp_path / "set" / "transforms.json").write_text(json.dumps({"frames": frames}))
+    bpy.context.scene.gen3d.nerf.dataset = "//set"
+    counted = needed()
+    assert float(counted.split()[2]) > float(without.split()[2]) + 3.0
+    assert "another computer" not in " ".join(draw("GEN3D_PT_train").lines)
+    monkeypatch.setattr(upkeep, "elsewhere", "127.0.0.1:9")
+    assert needed() == without
+    assert "The backend is on another computer: the dataset has to be there" in " ".join(draw("GEN3D_PT_train").lines)
+
+
+def test_without_a_backend_the_list_of_jobs_says_why_it_is_empty(session: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where there is one to start, or another computer's to connect to."""
+    monkeypatch.setattr(upkeep, "state", places.State("absent", "Not installed"))
+    link = replace(session.client.link, state="offline", error=None)
+    monkeypatch.setattr(type(session.client), "link", property(lambda _client: link))
+    assert "gen3d.start_backend" not in draw("GEN3D_PT_jobs").shown
+    monkeypatch.setattr(upkeep, "elsewhere", "127.0.0.1:9")
+    assert "Connect to see earlier jobs." in draw("GEN3D_PT_jobs").lines
+    monkeypatch.setattr(upkeep, "elsewhere", "")
+    monkeypatch.setattr(upkeep, "state", places.State("ready", "It is there"))
+    drawn = draw("GEN3D_PT_jobs")
+    assert "Start Backend to see earlier jobs." in drawn.lines and "gen3d.start_backend" in drawn.shown
+    link = replace(link, state="online")
+    assert "gen3d.start_backend" not in draw("GEN3D_PT_jobs").shown
+    monkeypatch.setattr(pump, "_session", None)
+    assert "gen3d.start_backend" in draw("GEN3D_PT_jobs").shown
+
+
+def test_what_verifying_found_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    known = model_list.Models([model_list.Model("clip", "point-e", 10**9, "MIT", "installed", "")], {}, {}, False)
+    monkeypatch.setattr(upkeep, "models", known)
+
+    def told() -> str:
+        layout = Layout()
+        upkeep_ui.draw_models(layout)
+        return " ".join(layout.lines)
+
+    assert "Install from Hub…" in told() and "as they were when they came" not in told()
+    known.verified = True
+    assert "All weights that are installed are as they were when they came." in told()
+    known.damaged = {"clip": ["a.bin"]}
+    assert "Damaged: clip. Install them again." in told()
+
+
+def test_the_log_can_be_opened_whenever_there_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(upkeep, "log", tmp_path / "install.log")
+    monkeypatch.setattr(upkeep, "task", None)
+
+    def shown() -> list[str]:
+        layout = Layout()
+        upkeep_ui.draw_task(layout)
+        return layout.shown
+
+    assert shown() == []
+    (tmp_path / "install.log").write_text("pip said")
+    assert shown() == ["gen3d.open_install_log"]
 
 
 def test_what_is_drawn_has_an_explanation() -> None:
@@ -147,6 +228,17 @@ def test_what_is_drawn_has_an_explanation() -> None:
             assert prop.description, prop.identifier
             assert not prop.description.endswith(".")
             assert prop.name[:1].isupper() or not prop.name[:1].isalpha()
+            for choice in prop.enum_items if prop.type == "ENUM" else ():
+                assert choice.description, f"{prop.identifier}: {choice.identifier}"
+    for name in ("GEN3D_MT_jobs", *(f"GEN3D_PT_{kind}_presets" for kind in ("generate", "capture", "train"))):
+        assert getattr(bpy.types, name).bl_description
+
+
+def test_what_a_zero_stands_for_is_said() -> None:
+    plan = bpy.context.scene.gen3d.capture
+    assert {"Resolution X (Automatic)", "Resolution Y (Automatic)"} <= set(draw("GEN3D_PT_capture_pictures").lines)
+    plan.width = plan.height = 64
+    assert not [line for line in draw("GEN3D_PT_capture_pictures").lines if "Automatic" in line]
 
 
 def test_the_list_shows_own_jobs_newest_first(session: Any) -> None:
@@ -283,6 +375,17 @@ def test_what_cannot_be_done_is_grey_and_says_why(session: Any, monkeypatch: pyt
         monkeypatch.setattr(upkeep, "state", places.State("ready", "It is there"))
         assert bpy.ops.gen3d.generate.poll()
         assert bpy.ops.gen3d.remove_job.poll()
+        assert bpy.ops.gen3d.copy_job.poll()
+        tell(session, job(session, "baked", kind="bake", seq=2))
+        with pytest.raises(RuntimeError, match="the panel has no settings of it"):
+            bpy.ops.gen3d.copy_job()
+        assert bpy.ops.gen3d.capture.poll() and bpy.ops.gen3d.import_result.poll()
+        bpy.ops.object.mode_set(mode="EDIT")
+        with pytest.raises(RuntimeError, match="Change to object mode first"):
+            bpy.ops.gen3d.capture()
+        with pytest.raises(RuntimeError, match="The import waits for object mode"):
+            bpy.ops.gen3d.import_result()
+        bpy.ops.object.mode_set(mode="OBJECT")
     assert bpy.ops.gen3d.train.poll()
 
 
