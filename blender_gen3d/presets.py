@@ -19,7 +19,10 @@ from .bridge import settings
 from .capturing.capture_settings import CaptureSettings
 
 SHIPPED = str(Path(__file__).parent / "shipped")
-OWN = {"prompt", "negative_prompt", "image", "dataset", "seed", "count", "size", "weights", "text_to_image", "device"}
+OWN = {
+    "prompt", "negative_prompt", "image", "start", "dataset", "seed", "count", "size", "weights", "text_to_image",
+    "device",
+}  # fmt: skip
 
 
 def _values(group: str, cls: type[Any]) -> list[str]:
@@ -28,6 +31,7 @@ def _values(group: str, cls: type[Any]) -> list[str]:
 
 
 class GEN3D_PT_generate_presets(PresetPanel, bpy.types.Panel):
+    bl_description = "Sets of settings: how good it is to be, and how long it takes; your own, too"
     bl_label = "Standard"  # what the defaults are; Blender puts the name of what is chosen here
     preset_subdir = "gen3d/generate"
     preset_operator = "script.execute_preset"
@@ -35,6 +39,7 @@ class GEN3D_PT_generate_presets(PresetPanel, bpy.types.Panel):
 
 
 class GEN3D_PT_capture_presets(PresetPanel, bpy.types.Panel):
+    bl_description = "Sets of settings for this panel; your own, too"
     bl_label = "Presets"
     preset_subdir = "gen3d/capture"
     preset_operator = "script.execute_preset"
@@ -42,6 +47,7 @@ class GEN3D_PT_capture_presets(PresetPanel, bpy.types.Panel):
 
 
 class GEN3D_PT_train_presets(PresetPanel, bpy.types.Panel):
+    bl_description = "Sets of settings for this panel; your own, too"
     bl_label = "Presets"
     preset_subdir = "gen3d/train"
     preset_operator = "script.execute_preset"

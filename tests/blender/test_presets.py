@@ -58,6 +58,28 @@ def test_the_standard_is_what_one_begins_with() -> None:
     assert chosen("generate") == before
 
 
+def test_a_draft_is_less_work_for_fields_and_fine_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is usual differs by a factor of thirty with other weights and the paper's preset: there it stays."""
+    plan = bpy.context.scene.gen3d.generate
+    paths = {path.stem: path for path in FILES}
+    plan.system = "dream-fields"
+    choose("generate", paths["Draft"])
+    assert 0 < plan.iterations < 300 and 0 < plan.rendered < 168 and 0 < plan.views < 4
+    choose("generate", paths["Fine"])
+    assert (plan.iterations > 300, plan.rendered, plan.views) == (True, 0, 0)
+    for system, preset in (("dreamfusion", "fast"), ("dream-fields", "paper")):
+        plan.system, plan.preset = system, preset
+        choose("generate", paths["Fine"])
+        assert (plan.iterations, plan.rendered, plan.views) == (0, 0, 0)
+
+
+def test_files_that_things_begin_as_are_in_no_preset() -> None:
+    kept = presets.GEN3D_OT_generate_preset_add.preset_values
+    assert "bpy.context.scene.gen3d.generate.iterations" in kept
+    assert not {f"bpy.context.scene.gen3d.generate.{name}" for name in presets.OWN} & set(kept)
+    assert "start" in presets.OWN
+
+
 @pytest.mark.parametrize("kind", list(KINDS))
 def test_ones_own(kind: str) -> None:
     """Hold every setting, nested ones and angles included, but not what is being made."""
