@@ -87,8 +87,6 @@ def read(table: Path) -> list[tuple[str, dict[str, object]]]:
             name = file_name(given.pop("name", "") or given.get("prompt", "") or f"object {number - 1}")
             wanted = {key: converted(key, value) for key, value in given.items()}
             settings.parse(settings.GenerateSettings, wanted)
-            if not wanted.get("prompt") and not wanted.get("image"):
-                raise api.Gen3DError("There is neither a prompt nor an image.", "Fill one in.")
         except api.Gen3DError as error:
             raise api.Gen3DError(f"{table}, line {number}: {error}", "Nothing has been made yet.") from error
         taken = {other for other, _ in found}
