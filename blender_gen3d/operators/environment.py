@@ -233,6 +233,7 @@ def _connect_anew() -> None:
     pump.disconnect()
     if upkeep.elsewhere and not bpy.app.background:
         pump.connect(home, python, start=True)
+    upkeep.redraw()
 
 
 CLASSES = (
