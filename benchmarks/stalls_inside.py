@@ -2,7 +2,8 @@
 # mypy: disable-error-code="attr-defined"
 """Runs in Blender for benchmarks/stalls.py: times every call from Blender into the add-on, by Python's monitoring.
 
-``calls`` has the seconds of each call by the function that Blender called; ``start()`` forgets what there was.
+``calls`` has the seconds of each call by the function that Blender called; ``start()`` forgets what there was. A call
+that imports a result is told as that, whoever has called.
 """
 
 import sys
@@ -11,6 +12,7 @@ import time
 from types import CodeType
 
 ADDON = "/gen3d/"
+IMPORT = "GEN3D_OT_import_result.execute"
 events, tool = sys.monitoring.events, sys.monitoring.PROFILER_ID
 calls: dict[str, list[float]] = {}
 depth, since, name = 0, 0.0, ""
@@ -34,7 +36,9 @@ def enter(code: CodeType, _offset: int, thrown: object = None) -> object:
         return None if thrown else sys.monitoring.DISABLE
     if threading.current_thread() is threading.main_thread():
         if depth == 0:
-            name, since = f"{code.co_filename.rsplit(ADDON, 1)[1]} {code.co_qualname}", time.perf_counter()
+            since = time.perf_counter()
+        if depth == 0 or code.co_qualname == IMPORT:
+            name = f"{code.co_filename.rsplit(ADDON, 1)[1]} {code.co_qualname}"
         depth += 1
     return None
 

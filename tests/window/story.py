@@ -26,6 +26,8 @@ FIRST = 16  # pixels from the top of the sidebar to the middle of its first titl
 
 SESSION = f"from {PACKAGE} import upkeep\nfrom {PACKAGE}.connection import pump\nsession = pump.session()\n"
 ROWS = SESSION + "rows = session.jobs() if session else []\n"
+TIMED = f"import sys\nsys.path.insert(0, {str(ROOT / 'benchmarks')!r})\nimport stalls_inside\n"
+IMPORT = "import_result.py"  # the file of what may take longer than a moment
 RUNNING = ROWS + "answer = [r.state for r in rows if r.params.get('prompt') == {!r}] == ['running']"
 
 
@@ -57,8 +59,23 @@ class Story:
         """As it is, with the mouse where it is: it may keep a popup open."""
         self.window.shot(self.pictures / f"{name}.png", away=False)
 
-    def press(self, what: str, share: float = 0.6, below: int = 0) -> None:
-        self.window.click(self.window.find(what, share, below))
+    def time_calls(self) -> None:
+        """From now on: every one from Blender into the add-on, as long as this Blender lives."""
+        self.window.ask(TIMED + "stalls_inside.start()\nforget_stall()")
+
+    def longest_calls(self) -> dict[str, float]:
+        """Seconds of the longest call of each function that Blender has called; kept beside the screenshots, too."""
+        told: dict[str, float] = self.window.ask(
+            TIMED + "answer = {name: max(seconds) for name, seconds in stalls_inside.calls.items()}"
+        )
+        gap = self.window.ask("answer = stall()")
+        lines = [f"{1e3 * told[name]:7.1f} ms  {name}" for name in sorted(told, key=lambda name: -told[name])]
+        lines += [f"{1e3 * gap:7.1f} ms  longest time between two looks at Blender's timers, its own work included"]
+        (self.pictures / "stalls.txt").write_text("\n".join(lines) + "\n", "utf-8")
+        return told
+
+    def press(self, what: str, share: float = 0.6, below: int = 0, where: str = "") -> None:
+        self.window.click(self.window.find(what, share, below, where))
         self.clicks += 1
 
     def title(self, panel: str) -> Button:
@@ -81,6 +98,20 @@ class Story:
         """What is not worth a click in this test."""
         lines = [f"bpy.context.scene.gen3d.{path}.{name} = {value!r}" for name, value in values.items()]
         self.window.ask("\n".join(lines))
+
+    def watch(self, fraction: str, until: str, seconds: float, picture: str) -> list[float]:
+        """How far something gets, each value once, until that is true; with a screenshot at the third of them."""
+        seen: list[float] = []
+        deadline = time.monotonic() + seconds
+        while not self.window.ask(until):
+            now = self.window.ask(fraction)
+            if now is not None and now not in seen:
+                seen.append(now)
+                if len(seen) == 3:
+                    self.shot(picture)
+            assert time.monotonic() < deadline, f"never true: {until}\n{seen}"
+            time.sleep(0.3)
+        return seen
 
     def meshes(self) -> list[str]:
         return list(self.window.ask("answer = sorted(o.name for o in bpy.data.objects if o.type == 'MESH')"))

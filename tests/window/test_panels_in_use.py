@@ -8,6 +8,7 @@ Screenshots of each step are left in build/window/VERSION.
 from __future__ import annotations
 
 import contextlib
+import json
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -38,6 +39,30 @@ CHOSEN = (
     f"from {PACKAGE} import job_list\nrow = job_list.chosen(bpy.context)\nanswer = row and row.params.get('prompt')"
 )
 LISTED = SESSION + "answer = [(row.client, row.params.get('prompt')) for row in session.rows.values()]"
+RENDERING = "answer = bpy.app.is_job_running('RENDER')"
+CAMERA = """
+scene, made = bpy.context.scene, bpy.context.object
+camera = bpy.data.objects.new('Camera', bpy.data.cameras.new('Camera'))
+scene.collection.objects.link(camera)
+scene.camera = camera
+camera.location = made.location + 3.0 * max(made.dimensions) * made.location.__class__((0.7, -0.7, 0.5))
+camera.rotation_euler = (1.2, 0, 0.7854)
+scene.render.resolution_x, scene.render.resolution_y = 320, 240
+scene.render.engine, scene.cycles.samples = 'CYCLES', 8
+scene.cycles.use_denoising = False  # not every build has it
+"""
+POSES = """
+item, scene, answer = bpy.data.objects[{!r}], bpy.context.scene, []
+now = scene.frame_current
+for frame in {}:
+    scene.frame_set(frame)
+    answer.append([list(row) for row in item.matrix_world])
+scene.frame_set(now)
+"""
+SHOWN = (
+    f"from {PACKAGE} import capture_preview\nfound = capture_preview.cameras()\n"
+    "answer = found and [found.mode, found.counts.total(), len(found.lines)]"
+)
 MESH = "mesh = bpy.context.object.data\n"
 
 
@@ -56,12 +81,17 @@ def test_panels_in_use(screens: Callable[[], Screen]) -> None:
         story.install(python=sys.executable)
         points_become_an_object(story)
         settings_are_kept_under_a_name(story)
+        an_import_waits_for_a_rendering(story)
+        a_job_is_opened_and_deleted(story)
         a_job_is_cancelled_and_goes_on(story)
         a_finished_job_serves_again(story)
         a_field_begins_as_a_mesh(story)
         another_mesh_is_taken_out_of_it(story)
         its_colours_become_a_texture(story)
+        its_field_becomes_a_texture(story)
         the_camera_sees_the_field(story)
+        a_camera_goes_around_it(story)
+        the_scenes_own_cameras_capture_it(story)
         the_backend_and_the_preferences_are_looked_at(story)
         stories.append(Story(screens()))
         two_blenders_keep_their_jobs_apart(story, stories[1])
@@ -139,6 +169,55 @@ def leave_popup(window: Window) -> None:
     left, top, _, height = view(window)
     window.tool("key", "Escape")
     window.tool("mousemove", left + 60, top + height - 60, "sleep", "0.5")
+
+
+def an_import_waits_for_a_rendering(story: Story) -> None:
+    """What is rendered must not change meanwhile. The mesh arrives when that has ended, and once."""
+    window, meshes = story.window, len(story.meshes())
+    left, top, width, height = view(window)
+    window.ask(
+        CAMERA + "scene.cycles.samples, scene.render.threads_mode, scene.render.threads = 4096, 'FIXED', 1\n"
+        f"scene.render.filepath = {str(story.screen.folder / 'frames-')!r}\n"
+        "bpy.context.preferences.view.render_display_type = 'NONE'"
+    )
+    story.set("generate", prompt="a yellow duck", size=2.0)
+    story.press("ops.gen3d.generate(")
+    window.until(RUNNING.format("a yellow duck"), 60)
+    window.until(FRACTION.format(0.3), 120)
+    window.tool("mousemove", left + width // 3, top + height // 2, "sleep", "0.2", "key", "ctrl+F12")
+    window.until(RENDERING, 20)
+    window.until(STATE.format("done"), 300)
+    time.sleep(5.0)
+    assert window.ask(RENDERING) and len(story.meshes()) == meshes
+    assert window.ask(SESSION + "answer = pump.waits()") == "until the rendering has ended"
+    story.shot("panels-06-it-waits-for-the-rendering")
+    window.tool("mousemove", left + width // 3, top + height // 2, "sleep", "0.2", "key", "Escape")
+    window.until(RENDERING + "\nanswer = not answer", 60)
+    window.until(DONE.format("generate"), 60)
+    time.sleep(3.0)
+    assert len(story.meshes()) == meshes + 1
+    story.shot("panels-06-it-has-come")
+
+
+def a_job_is_opened_and_deleted(story: Story) -> None:
+    """What was imported from it stays in the scene."""
+    window, meshes, program = story.window, story.meshes(), story.screen.folder / "bin" / "xdg-open"
+    program.parent.mkdir()
+    program.write_text('#!/bin/sh\nprintf "%s" "$1" > "$0-told"\n')  # a file manager
+    program.chmod(0o755)
+    window.ask(f"import os\nos.environ['PATH'] = {str(program.parent)!r} + os.pathsep + os.environ['PATH']")
+    job, folder = window.ask(ROWS + "answer = [rows[0].id, rows[0].folder]")
+    story.press("ops.gen3d.open_job(", share=0.93)
+    told = program.with_name("xdg-open-told")
+    window.until(f"answer = __import__('os').path.exists({str(told)!r})", 20)
+    assert Path(told.read_text()) == Path(folder, "result")
+    story.press("ops.gen3d.remove_job(", share=0.93)
+    time.sleep(1.0)
+    assert Path(folder).is_dir(), "it asks first"
+    story.screenshot("panels-06-delete-this-job")
+    window.tool("key", "Return")
+    window.until(SESSION + f"answer = {job!r} not in session.rows", 30)
+    assert not Path(folder).exists() and story.meshes() == meshes
 
 
 def a_job_is_cancelled_and_goes_on(story: Story) -> None:
@@ -240,18 +319,28 @@ def its_colours_become_a_texture(story: Story) -> None:
         assert red(story.shot("panels-15-a-texture"), window) > 5000, "the solid view shows the texture"
 
 
+def its_field_becomes_a_texture(story: Story) -> None:
+    """In place of that of the vertex colours."""
+    window = story.window
+    baked = ROWS + "answer = len([row for row in rows if row.kind == 'bake' and row.imported])"
+    image = (
+        MESH + "nodes = [node for m in mesh.materials for node in m.node_tree.nodes if node.type == 'TEX_IMAGE']\n"
+        "answer = [len(mesh.uv_layers), *[node.image.name for node in nodes]]"
+    )
+    before = window.ask(image)
+    assert before[0] == 1 and window.ask(baked) == 1
+    with story.only("Results"):
+        story.press("ops.gen3d.retexture(")
+        window.until(baked + " == 2", 120)
+        after = window.ask(image)
+        assert after[0] == 1 and len(after) == 2 and after[1] != before[1]
+        time.sleep(1.0)
+        assert red(story.shot("panels-15-a-texture-of-the-field"), window) > 5000
+
+
 def the_camera_sees_the_field(story: Story) -> None:
     window = story.window
-    window.ask(
-        "scene, made = bpy.context.scene, bpy.context.object\n"
-        "camera = bpy.data.objects.new('Camera', bpy.data.cameras.new('Camera'))\n"
-        "scene.collection.objects.link(camera); scene.camera = camera\n"
-        "camera.location = made.location + 3.0 * max(made.dimensions) * made.location.__class__((0.7, -0.7, 0.5))\n"
-        "camera.rotation_euler = (1.2, 0, 0.7854)\n"
-        "scene.render.resolution_x, scene.render.resolution_y = 320, 240\n"
-        "scene.render.engine, scene.cycles.samples = 'CYCLES', 8\n"
-        "scene.cycles.use_denoising = False"  # not every build has it
-    )
+    window.ask(CAMERA)
     with story.only("Views"):
         story.press("ops.gen3d.render_views(")
         time.sleep(1.5)
@@ -266,6 +355,62 @@ def the_camera_sees_the_field(story: Story) -> None:
         r, g, b = np.moveaxis(seen[..., :3].astype(np.int64), 2, 0)
         assert ((r > 90) & (r > 2 * g) & (r > 2 * b)).sum() > 1000, "it is a red thing"
         window.close_others()
+
+
+def a_camera_goes_around_it(story: Story) -> None:
+    window = story.window
+    story.set("turntable", frames=12)
+    with story.only("Views"):
+        window.toggle_panel(window.find("ops.gen3d.render_views("), 0)
+        story.press("ops.gen3d.add_turntable(")
+        window.until("answer = bpy.context.scene.camera.name == 'Gen3D Turntable'", 20)
+        assert window.ask("scene = bpy.context.scene; answer = [scene.frame_start, scene.frame_end]") == [1, 12]
+        look_at_everything(window, 2.0)
+        time.sleep(1.0)
+        story.shot("panels-17-a-turntable")
+    ways = np.array(window.ask(POSES.format("Gen3D Turntable", range(1, 13))))[:, :3, 3]
+    middle = ways.mean(axis=0)
+    assert np.allclose(np.linalg.norm(ways - middle, axis=1), np.linalg.norm(ways[0] - middle), rtol=1e-3)
+    assert np.ptp(ways[:, 2]) < 1e-3 * np.ptp(ways[:, 0]) and len(np.unique(ways.round(3), axis=0)) == 12
+
+
+def the_scenes_own_cameras_capture_it(story: Story) -> None:
+    """Along its animation, then from two chosen ones; drawn before, and as the dataset then tells."""
+    window = story.window
+    story.set("capture", width=32, height=32, samples=1, engine="cycles", test=0.25)
+    along = window.ask(POSES.format("Gen3D Turntable", range(1, 13)))
+    with story.only("Capture"):
+        window.click(window.find("capture.mode", share=0.5))
+        assert window.ask("answer = bpy.context.scene.gen3d.capture.mode") == "animation"
+        story.press("show_cameras")
+        assert window.ask(SHOWN) == ["animation", 12, 12 * 11]
+        time.sleep(1.0)
+        story.shot("panels-17-along-an-animation")
+        captured(story, along)
+        window.ask(
+            "bpy.ops.object.select_all(action='DESELECT')\n"
+            "for name in ('Camera', 'Gen3D Turntable'): bpy.data.objects[name].select_set(True)"
+        )
+        window.click(window.find("capture.mode", share=0.83))
+        assert window.ask("answer = bpy.context.scene.gen3d.capture.mode") == "cameras"
+        window.until(SHOWN + " == ['cameras', 2, 2 * 11]", 10)
+        time.sleep(1.0)
+        story.shot("panels-17-from-two-cameras")
+        names = window.ask("answer = sorted(item.name for item in bpy.context.selected_objects)")
+        captured(story, [window.ask(POSES.format(name, [1]))[0] for name in names])
+        story.press("show_cameras")
+        assert window.ask("answer = bpy.context.window_manager.gen3d.show_cameras") is False
+
+
+def captured(story: Story, poses: list[list[list[float]]]) -> None:
+    """A capture by the button has views from there, in this order."""
+    window = story.window
+    before = window.ask("answer = bpy.context.scene.gen3d.nerf.dataset")
+    story.press("ops.gen3d.capture(")
+    dataset = "answer = bpy.context.scene.gen3d.nerf.dataset"
+    window.until(dataset + f"\nanswer = answer != {before!r} and not bpy.context.window_manager.gen3d.capturing", 200)
+    frames = json.loads(Path(window.ask(dataset), "transforms.json").read_text("utf-8"))["frames"]
+    assert np.allclose([frame["transform_matrix"] for frame in frames], poses, atol=1e-4)
 
 
 def the_backend_and_the_preferences_are_looked_at(story: Story) -> None:

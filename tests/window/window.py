@@ -146,9 +146,15 @@ class Window:
     def tool(self, *arguments: str | int) -> None:
         self.screen.hand(*map(str, arguments))
 
+    def settle(self) -> None:
+        """Until Blender has taken up what the hands did: it answers between two of its looks at them."""
+        time.sleep(0.2)
+        for _ in range(2):
+            self.ask("")
+
     def click(self, button: Button, times: int = 1) -> None:
         self.tool("mousemove", button.x, button.y, "sleep", "0.2", "click", "--repeat", times, "--delay", "80", 1)
-        time.sleep(0.2)
+        self.settle()
 
     def drag(self, button: Button, pixels: int) -> None:
         """To the right, or to the left where it is negative."""
@@ -164,7 +170,7 @@ class Window:
         self.click(button, times=2)
         self.tool("key", "ctrl+a", "type", "--delay", "15", "--", text)
         self.tool("key", "Return")
-        time.sleep(0.2)
+        self.settle()
 
     def shot(self, path: Path, away: bool = True) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -186,14 +192,22 @@ class Window:
         x, y, width, height = self.ask(AREA + "answer = [region.x, region.y, region.width, region.height]")
         return x, SIZE[1] - y - height, width, height
 
-    def buttons(self, share: float = 0.6, category: str = "Gen3D", below: int = 0) -> Iterator[Button]:
-        """Every button of the sidebar that a line down at this share of its width meets, below this height."""
-        left, top, width, height = self.sidebar(category)
-        x = left + int(share * (width - 30))  # right of it are the tabs
+    def place(self, where: str = "") -> tuple[int, int, int, int]:
+        """Left, top, width and height of a region on the screen."""
+        x, y, width, height = self.ask(
+            (where or AREA) + "answer = [window.x + region.x, window.y + region.y, region.width, region.height]"
+        )
+        return x, SIZE[1] - y - height, width, height
+
+    def buttons(self, share: float = 0.6, below: int = 0, where: str = "") -> Iterator[Button]:
+        """Every button of the sidebar, or of another region, that a line down at this share of its width meets, below
+        this height."""
+        left, top, width, height = self.place(where) if where else self.sidebar()
+        x = left + int(share * (width - 30))  # right of the sidebar are its tabs
         met, places = "", [0]
         for y in range(max(top, below) + STEP, top + height - STEP, STEP):
             self.tool("mousemove", x, y, "sleep", "0.03")
-            what = str(self.ask(AREA + UNDER))
+            what = str(self.ask((where or AREA) + UNDER))
             if what != met:
                 if met:
                     yield Button(x, (places[0] + places[-1]) // 2, met)
@@ -228,10 +242,10 @@ class Window:
         self.tool("mousemove", x, y, "sleep", "0.15", "key", "ctrl+c", "sleep", "0.15")
         return str(self.ask("answer = bpy.context.window_manager.clipboard"))
 
-    def find(self, what: str, share: float = 0.6, below: int = 0) -> Button:
+    def find(self, what: str, share: float = 0.6, below: int = 0, where: str = "") -> Button:
         """The button that runs this operator or shows this property."""
         others = []
-        for button in self.buttons(share, below=below):
+        for button in self.buttons(share, below, where):
             if what in button.what:
                 return button
             others.append(button.what)
@@ -281,6 +295,18 @@ AREA = """
 window = bpy.context.window_manager.windows[0]
 area = next(area for area in window.screen.areas if area.type == "VIEW_3D")
 region = next(region for region in area.regions if region.type == "UI")
+"""
+
+PREFERENCES = """
+window = bpy.context.window_manager.windows[-1]
+area = next(area for area in window.screen.areas if area.type == "PREFERENCES")
+region = next(region for region in area.regions if region.type == "WINDOW")
+"""
+
+FILES = """
+window = bpy.context.window_manager.windows[-1]
+area = next(area for area in window.screen.areas if area.type == "FILE_BROWSER")
+region = next(region for region in area.regions if region.type == {!r})
 """
 
 UNDER = """
