@@ -40,7 +40,7 @@ class GEN3D_PT_capture(bpy.types.Panel):
         shares = layout.column(align=True)
         props(shares, plan, ("test", "val"))
         layout.prop(plan, "isolate")
-        layout.prop(context.scene.gen3d, "capture_folder", placeholder="beside the .blend file")
+        layout.prop(context.scene.gen3d, "capture_folder", placeholder="beside the file")
         shown = in_panel(self.layout.row(align=True))
         eye = "HIDE_OFF" if status.show_cameras else "HIDE_ON"
         shown.prop(status, "show_cameras", toggle=True, icon=eye)

@@ -23,7 +23,7 @@ class GEN3D_PT_views(bpy.types.Panel):
         if plan.frames == "animation":
             layout.prop(plan, "step")
         props(layout, plan, ("with_scene", "device"))
-        layout.prop(scene.gen3d, "views_folder", placeholder="beside the .blend file")
+        layout.prop(scene.gen3d, "views_folder", placeholder="beside the file")
         big(self.layout, "gen3d.render_views", "RENDER_ANIMATION" if plan.frames == "animation" else "RENDER_STILL")
         if status.viewing:
             line = self.layout.row(align=True)
