@@ -6,9 +6,11 @@ answer-N.json; a timer looks for it. Measures, too, how long the main thread was
 """
 
 import contextlib
+import faulthandler
 import io
 import json
 import os
+import signal
 import sys
 import time
 import traceback
@@ -51,6 +53,7 @@ def forget_stall() -> None:
     longest = 0.0
 
 
+faulthandler.register(signal.SIGUSR1)  # the test asks where Blender is when it does not answer
 if preferences := bpy.context.preferences:
     preferences.view.show_splash = False
 bpy.app.timers.register(look, first_interval=1.0, persistent=True)

@@ -151,7 +151,7 @@ def it_makes_an_object(story: Story, elsewhere: Path) -> None:
     window.until(ROWS + "answer = rows and rows[0].state == 'done' and rows[0].imported", 400)
     assert len(story.meshes()) == 1
     window.ask("bpy.ops.object.select_all(action='DESELECT')")
-    look_at_everything(window)
+    look_at_everything(window, 1.6)
     time.sleep(1.0)
     assert red(story.shot("preferences-06-made-elsewhere"), window) > 5000
     job = window.ask(ROWS + "answer = rows[0].id")

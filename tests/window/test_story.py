@@ -17,7 +17,6 @@ import pytest
 
 import build
 from blender_gen3d.connection import launcher
-from tests.patience import patience
 
 from .story import BLENDERS, IMPORT, PACKAGE, ROWS, RUNNING, SESSION, VERSIONS, Story, look_at_everything, red, view
 from .window import STEP, Button, Screen, screen_of
@@ -181,11 +180,13 @@ def what_stands_there_is_captured_and_copied(story: Story) -> None:
     story.press("ops.gen3d.capture(")
     window.until("answer = bpy.context.scene.gen3d.nerf.dataset", 300)
     story.shot("08-captured")
-    story.set("nerf", seconds=25.0, device="cpu")
+    story.set("nerf", seconds=0.0, steps=150, device="cpu")  # by steps: a busy machine makes few in a time
     story.press("ops.gen3d.train(")
     window.until(ROWS + "answer = rows and rows[0].kind == 'nerf' and rows[0].state == 'running'", 120)
     window.until(ROWS + "answer = rows and rows[0].state == 'done' and rows[0].imported", 400)
     assert len(story.meshes()) == 2
+    assert window.ask(ROWS + "answer = rows[0].result['metrics']['psnr']") > 13.0
+    window.ask("bpy.ops.object.select_all(action='DESELECT')")
     story.shot("09-copied")
 
 
@@ -201,7 +202,7 @@ def what_was_made_can_be_undone(story: Story) -> None:
 def nothing_has_kept_blender_busy(story: Story) -> None:
     longest = story.longest_calls()
     assert "connection/pump.py tick" in longest and any(IMPORT in name for name in longest), "calls are timed"
-    allowed = patience(0.05)
+    allowed = 0.05 * story.slowness
     assert {name: seconds for name, seconds in longest.items() if seconds > allowed and IMPORT not in name} == {}
 
 

@@ -119,6 +119,8 @@ class Window:
             if self.process.poll() is not None:
                 raise AssertionError(f"Blender has ended: {self.log.read_text(errors='replace')[-3000:]}")
             if time.monotonic() > deadline:
+                os.kill(self.process.pid, signal.SIGUSR1)
+                time.sleep(1.0)
                 raise AssertionError(f"Blender does not answer: {self.log.read_text(errors='replace')[-3000:]}")
             time.sleep(0.01)
         told = json.loads(reply.read_text("utf-8"))
@@ -153,7 +155,9 @@ class Window:
             self.ask("")
 
     def click(self, button: Button, times: int = 1) -> None:
-        self.tool("mousemove", button.x, button.y, "sleep", "0.2", "click", "--repeat", times, "--delay", "80", 1)
+        self.tool("mousemove", button.x, button.y)
+        self.settle()  # a slow Blender would take both for one, and miss what is under the mouse
+        self.tool("click", "--repeat", times, "--delay", "80", 1)
         self.settle()
 
     def drag(self, button: Button, pixels: int) -> None:
