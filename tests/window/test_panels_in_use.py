@@ -183,7 +183,7 @@ def an_import_waits_for_a_rendering(story: Story) -> None:
     story.set("generate", prompt="a yellow duck", size=2.0)
     story.press("ops.gen3d.generate(")
     window.until(RUNNING.format("a yellow duck"), 60)
-    window.until(FRACTION.format(0.3), 120)
+    window.until(FRACTION.format(0.3), 300)
     window.tool("mousemove", left + width // 3, top + height // 2, "sleep", "0.2", "key", "ctrl+F12")
     window.until(RENDERING, 20)
     window.until(STATE.format("done"), 300)
