@@ -39,6 +39,7 @@ CHOSEN = (
     f"from {PACKAGE} import job_list\nrow = job_list.chosen(bpy.context)\nanswer = row and row.params.get('prompt')"
 )
 LISTED = SESSION + "answer = [(row.client, row.params.get('prompt')) for row in session.rows.values()]"
+RENDER = "    bpy.ops.render.render('INVOKE_DEFAULT', animation=True)"
 RENDERING = "answer = bpy.app.is_job_running('RENDER')"
 CAMERA = """
 scene, made = bpy.context.scene, bpy.context.object
@@ -184,7 +185,7 @@ def an_import_waits_for_a_rendering(story: Story) -> None:
     story.press("ops.gen3d.generate(")
     window.until(RUNNING.format("a yellow duck"), 60)
     window.until(FRACTION.format(0.3), 300)
-    window.tool("mousemove", left + width // 3, top + height // 2, "sleep", "0.2", "key", "ctrl+F12")
+    window.ask(AREA + "with bpy.context.temp_override(window=window):\n" + RENDER)
     window.until(RENDERING, 20)
     window.until(STATE.format("done"), 300)
     time.sleep(5.0)
