@@ -270,9 +270,14 @@ def test_the_judges_that_are_shipped_know_the_world(
     (tmp_path / "true" / "prompts.json").write_text(json.dumps(prompts))
     others = dict(zip(prompts, [*prompts.values()][7:] + [*prompts.values()][:7], strict=True))
     (tmp_path / "mixed" / "prompts.json").write_text(json.dumps(others))
-    report = run(capsys, tmp_path / "true", tmp_path / "mixed")
+    (tmp_path / "chairs").mkdir()
+    for number in range(8):
+        data = export.ply(as_mesh(world.sample(rng, "chair")), np.eye(4))
+        (tmp_path / "chairs" / f"{number}.ply").write_bytes(data)
+    report = run(capsys, tmp_path / "true", tmp_path / "mixed", tmp_path / "chairs")
     assert report["clip"] == "embedded/clip" and report["pointnet"] == "embedded/pointnet"
-    true, mixed = report["rows"]
+    true, mixed, chairs = report["rows"]
     assert true["r_precision_colour"] > 70 > 20 > mixed["r_precision_colour"]
     assert true["r_precision_colour"] > true["r_precision_geometry"] > 20
-    assert true["p_is"] > 8, "1 for things of one kind, at most 39"
+    assert true["p_is"] > 8 > 2 > chairs["p_is"], "1 for things of one kind, at most 39"
+    assert true["p_fid"] < chairs["p_fid"] / 2

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from .training import Ahead, Plan, Session, arguments, autocast, chosen, fit, ge
 
 SAMPLING = {"karras_steps": 32, "sigma_min": 1e-3, "sigma_max": 120.0, "s_churn": 3.0, "guidance_scale": 3.0}
 MORE_POINTS = {
-    "copies": 3,
+    "copies": 7,
     "karras_steps": 6,
     "sigma_min": 1e-3,
     "sigma_max": 0.4,
@@ -51,6 +52,7 @@ CONFIG: dict[str, Any] = {
     "more_points": MORE_POINTS,
 }
 TEXT_LAYERS = 3
+OFTEN = 1 / 3
 PLAN = Plan(samples=1_000_000, batch=64, rate=1e-3, seed=0, ema=0.9995)
 # Clouds grow while the training goes on: few points teach the shapes cheaply, many the way they are sampled.
 POINTS = ((0.0, 128), (0.7, 256), (0.88, 512), (0.96, 1024))
@@ -92,18 +94,23 @@ def main(argv: list[str]) -> None:
     parser = argparse.ArgumentParser(prog="train points", description=__doc__)
     arguments(parser, PLAN)
     parser.add_argument("--start", type=Path, help="exported folder whose weights to begin with")
+    parser.add_argument("--often", nargs="*", default=[], choices=list(world.CATEGORIES), metavar="CATEGORY",
+                        help="kinds that a third of the things are to be of")  # fmt: skip
     given = parser.parse_args(argv)
-    train(*chosen(given, PLAN), given.workers, given.start)
+    train(*chosen(given, PLAN), given.workers, given.start, given.often)
 
 
-def train(plan: Plan, session: Session, workers: int = 0, start: Path | None = None) -> None:
-    """Trains, and exports the averaged weights to ``export`` in the session's folder."""
+def train(plan: Plan, session: Session, workers: int = 0, start: Path | None = None, often: Sequence[str] = ()) -> None:
+    """Trains, and exports the averaged weights to ``export`` in the session's folder.
+
+    start: exported weights to begin with; often: as ``draw`` has it.
+    """
     torch.manual_seed(plan.seed)
     model = PointPrior()
     if start is not None:
         load(model, start)
     diffusion = Diffusion.of(CONFIG)
-    batches = Ahead(partial(draw, plan), workers)
+    batches = Ahead(partial(draw, plan, often=tuple(often)), workers)
 
     def loss(step: int) -> Tensor:
         clouds, tokens = batches[step]
@@ -121,16 +128,18 @@ def hidden(name: str) -> bool:
     return ("blocks." in name or "encoder.layers." in name) and "modulation" not in name
 
 
-def draw(plan: Plan, step: int) -> Batch:
+def draw(plan: Plan, step: int, often: Sequence[str] = ()) -> Batch:
     """The things of a step: float32 [B, 6, K], coordinates in the unit cube and colours in 0..255, and tokens [B, T].
 
-    The more points, the fewer clouds: a step always costs about the same.
+    The more points, the fewer clouds: a step always costs about the same. often: categories that OFTEN of the things
+    are of, where there are any.
     """
     count = max(number for begin, number in POINTS if step >= begin * plan.steps)
     rng = np.random.default_rng((plan.seed, step))
     clouds, captions = [], []
     for _ in range(max(plan.batch * POINTS[0][1] // count, 1)):
-        thing = world.sample(rng)
+        kind = str(rng.choice(often)) if often and rng.random() < OFTEN else ""
+        thing = world.sample(rng, kind)
         clouds.append(world.points_of(thing, count, rng).T)
         captions.append(world.caption(thing, rng))
     stacked = torch.from_numpy(np.stack(clouds))

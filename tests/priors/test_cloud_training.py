@@ -39,10 +39,10 @@ def test_one_that_was_interrupted_goes_on_to_the_bit(
     monkeypatch.setattr(train_pointnet, "accuracy", lambda model, count: 0.0)  # takes longer than all else
     module.train(PLAN, Session(tmp_path / "whole"))
 
-    def interrupted(plan: Plan, step: int) -> Any:
+    def interrupted(plan: Plan, step: int, **more: Any) -> Any:
         if step == 2:
             raise KeyboardInterrupt
-        return draw(plan, step)
+        return draw(plan, step, **more)
 
     draw = module.draw
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
