@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from .data import size
+from . import dataset_size
 from .settings import KINDS, BakeSettings, GenerateSettings, MeshSettings, NerfSettings, RemeshSettings, parse
 
 MIB, GB = 2**20, 1e9
@@ -173,7 +173,7 @@ def _training(settings: GenerateSettings, name: str) -> int:
 
 def _pictures(dataset: str, device: str) -> int:
     """What a dataset's pictures take: all of them where they were read, those to train with once more on the device."""
-    found = size.of(dataset)
+    found = dataset_size.of(dataset)
     if found is None:
         return PICTURES
     return found.drawn_from() + (0 if device == "cuda" else found.kept())

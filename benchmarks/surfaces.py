@@ -3,7 +3,7 @@
 
     .venv/bin/python benchmarks/surfaces.py [--things 39] [--sdf FOLDER] [--scatter 0.008]
 
-Things of the procedural world, which no prior has seen, give 4096 points each, spread and scattered as those of the
+Things of the procedural world, which no prior has seen, give 8192 points each, spread and scattered as those of the
 embedded point prior are. Around them a ball is rolled (geometry/enclosure.py), and, where an export of
 `python -m backend.priors.train sdf` is named, its regression of signed distances is meshed, the same points given.
 Told are the mean over all things of: distances between both surfaces in percent of the thing's size (their mean, both
@@ -34,7 +34,7 @@ from backend.pipelines import point_e
 from backend.point_diffusion import sdf
 from backend.priors import world
 
-POINTS, SURFACE, PLACES = 4096, 20_000, 4000
+POINTS, SURFACE, PLACES = 8192, 20_000, 4000
 SEED = 771_000
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Small pictures of jobs for the panel, read by Blender's own preview loader when they are first drawn."""
+"""Small pictures of jobs for the panel, read by Blender's own preview loader."""
 
 from __future__ import annotations
 
@@ -44,6 +44,8 @@ def show(row: protocol.JobRow | None) -> None:
         _pictures[row.id].reload()
     elif path.is_file():
         _pictures.load(row.id, str(path), "IMAGE")
+    if row.id in _pictures:
+        len(_pictures[row.id].image_size)  # who asks for it has it read at once; else a sign of waiting is drawn first
 
 
 def forget(job: str) -> None:

@@ -24,7 +24,8 @@ def draw_backend(layout: bpy.types.UILayout, context: bpy.types.Context) -> None
     """The state of the installation, and what can be done about it."""
     kind = upkeep.state.kind
     icon = "CHECKMARK" if kind in upkeep.INSTALLED else "ERROR" if kind in ("broken", "outdated") else "INFO"
-    write(layout, f"{_heading(kind)}: {upkeep.state.text}", icon=icon)
+    if not (upkeep.busy() and kind in ("absent", "partial")):  # what runs now says more
+        write(layout, f"{_heading(kind)}: {upkeep.state.text}", icon=icon)
     draw_task(layout)
     if not upkeep.busy():
         row = layout.row()
@@ -110,9 +111,11 @@ def _draw_model(row: bpy.types.UILayout, model: Model, damaged: bool) -> None:
     told, icon = ("Damaged", "ERROR") if damaged else _STATES.get(model.state, (model.state, "QUESTION"))
     split = row.split(factor=0.34)
     split.label(text=model.name.removeprefix("embedded/"), icon=icon)
-    facts = split.row()
-    facts.label(text=_size(model.size))
-    facts.label(text=model.licence)
+    size = split.split(factor=0.2)  # columns of one width in every row
+    size.label(text=_size(model.size))
+    licence = size.split(factor=0.45)
+    licence.label(text=model.licence)
+    facts = licence.row()
     facts.label(text=told)
     if model.state in ("absent", "partial", "missing") or damaged:
         facts.operator("gen3d.install_models", text="", icon="IMPORT").names = model.name

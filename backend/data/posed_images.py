@@ -13,10 +13,10 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from ..dataset_size import PICTURE_SUFFIXES
 from ..errors import Gen3DError
 from . import pictures, transforms, validate
 from .lens import Intrinsics
-from .size import PICTURE_SUFFIXES
 from .transforms import Frame
 
 __all__ = ["Intrinsics", "PosedImages", "load"]

@@ -15,7 +15,7 @@ from scipy.spatial import cKDTree
 from . import bilateral
 
 NEIGHBOUR = 4  # the spacing of points is the distance to the so-manieth nearest
-BALL = 3.2  # radius of the ball, in spacings
+BALL = 2.8  # radius of the ball, in spacings
 STRAY = 3.0  # points farther from their neighbours than so many spacings are left out
 SMOOTH = 1.3  # cells
 DEEP = 0.02  # what lies deeper, in a cube of side one, is in a solid body

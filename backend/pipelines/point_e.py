@@ -8,7 +8,7 @@
     mesh      points -> signed distances on a grid -> marching cubes, coloured by the nearest points (§4.5)
 
 What the models are stands in ``point_diffusion``, which of them are taken in ``point_e_priors``, and how far a job is
-in ``point_e_job``. The embedded prior goes a shorter way: words -> 1024 points -> 4096 by the same model -> mesh.
+in ``point_e_job``. The embedded prior goes a shorter way: words -> 1024 points -> 8192 by the same model -> mesh.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from ..labels import write
 
 ZERO = {
     "bake_faces": "Faces (All)",
-    "distance": "Distance (Fitting)",
+    "distance": "Distance (Fit)",
     "faces": "Faces (All)",
     "guidance": "Guidance (Usual)",
     "height": "Resolution Y (Automatic)",
@@ -23,7 +23,7 @@ ZERO = {
     "level": "Level (Found)",
     "points": "Points (Usual)",
     "rendered": "Rendered (Usual)",
-    "radius": "Radius (Fitting)",
+    "radius": "Radius (Fit)",
     "size": "Size (Usual)",
     "steps": "Steps (Usual)",
     "texture": "Texture (None)",

@@ -13,11 +13,11 @@ import pytest
 import torch
 from PIL import Image
 
-from backend.data import size
+from backend import dataset_size
 from backend.data.posed_images import load
 from backend.data.training_pixels import TrainingPixels
 
-from .scene import cameras, write_png16
+from .data.scene import cameras, write_png16
 
 KINDS = {
     "grey.png": 3, "rgb.png": 3, "rgba.png": 4, "rgb.jpg": 3, "rgb.bmp": 3, "lossy.webp": 3, "rgb.webp": 3,
@@ -50,8 +50,8 @@ def picture(path: Path) -> Path:
 @pytest.mark.parametrize("name", KINDS)
 def test_every_kind_of_picture_is_measured_by_its_head(tmp_path: Path, name: str) -> None:
     picture(tmp_path / name)
-    found = size.of(str(dataset(tmp_path, [name] * 4)))
-    assert found == size.Size(4, 4, 19 * 13, KINDS[name], deep=False, masked=False)
+    found = dataset_size.of(str(dataset(tmp_path, [name] * 4)))
+    assert found == dataset_size.Size(4, 4, 19 * 13, KINDS[name], deep=False, masked=False)
     kept = load(tmp_path).images
     assert sum(image.nbytes for image in kept) == found.kept()
 
@@ -74,7 +74,7 @@ def test_it_is_what_training_holds(tmp_path: Path, deep: bool, masked: bool) -> 
         for frame in content["frames"]:
             frame["mask_path"] = "mask.png"
         (tmp_path / "transforms.json").write_text(json.dumps(content))
-    found = size.of(str(tmp_path))
+    found = dataset_size.of(str(tmp_path))
     read = load(tmp_path)
     masks = sum(mask.nbytes for mask in read.masks if mask is not None)
     assert found is not None and found.kept() == sum(image.nbytes for image in read.images) + masks
@@ -89,26 +89,26 @@ def test_splits_in_files_of_their_own(tmp_path: Path) -> None:
     for split, names in (("train", ["gone", "rgba", "rgba"]), ("val", ["rgba"]), ("test", ["rgba"] * 5)):
         dataset(tmp_path, names)
         (tmp_path / "transforms.json").rename(tmp_path / f"transforms_{split}.json")
-    found = size.of(str(tmp_path))
-    assert found == size.Size(9, 3, 19 * 13, 4, deep=False, masked=False)
+    found = dataset_size.of(str(tmp_path))
+    assert found == dataset_size.Size(9, 3, 19 * 13, 4, deep=False, masked=False)
 
 
 def test_a_file_is_read_once_until_it_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     picture(tmp_path / "rgb.png")
     read: list[Path] = []
-    json_of = size._json
+    json_of = dataset_size._json
 
     def noted(path: Path) -> dict[str, Any]:
         read.append(path)
         return json_of(path)
 
-    monkeypatch.setattr(size, "_json", noted)
+    monkeypatch.setattr(dataset_size, "_json", noted)
     for _ in range(3):
-        assert size.of(str(dataset(tmp_path, ["rgb.png"] * 4) if not read else tmp_path)) is not None
+        assert dataset_size.of(str(dataset(tmp_path, ["rgb.png"] * 4) if not read else tmp_path)) is not None
     assert len(read) == 1
     dataset(tmp_path, ["rgb.png"] * 7)
     os.utime(tmp_path / "transforms.json", ns=(1, 1))
-    found = size.of(str(tmp_path / "transforms.json"))
+    found = dataset_size.of(str(tmp_path / "transforms.json"))
     assert found is not None and (found.frames, len(read)) == (7, 2)
 
 
@@ -127,9 +127,9 @@ def test_nothing_raises(tmp_path: Path, content: str) -> None:
     (folder / "cut.jpg").write_bytes(picture(folder / "rgb.jpg").read_bytes()[:30])
     (folder / "text.png").write_text("no picture")
     (folder / "transforms.json").write_text(content)
-    assert size.of(str(folder)) is None
+    assert dataset_size.of(str(folder)) is None
 
 
 @pytest.mark.parametrize("path", ["", "nowhere", "\0", "~nobody/x", "https://example.org/x"])
 def test_what_is_no_dataset_is_not_told(path: str) -> None:
-    assert size.of(path) is None
+    assert dataset_size.of(path) is None
