@@ -46,7 +46,8 @@ def main(arguments: list[str]) -> None:
             on_progress=lambda step: print(f"view {step.done} of {step.total}", flush=True),
         )
         print(f"{captured.views} views in {captured.folder}", flush=True)
-    result = api.train(dataset, seconds=options.seconds, home=options.home or None, python=options.python)
+    training = {"seconds": 0.0, "steps": options.steps} if options.steps else {"seconds": options.seconds}
+    result = api.train(dataset, **training, home=options.home or None, python=options.python)
     copy = api.import_result(result, name="Copy")
     facts = json.loads((result / "result.json").read_text("utf-8"))
     (out / "facts.json").write_text(json.dumps(facts["metrics"], indent=1) + "\n", "utf-8")
@@ -65,6 +66,7 @@ def parsed(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--size", type=int, default=320, help="width and height of the views in pixels")
     parser.add_argument("--samples", type=int, default=32, help="samples of a pixel")
     parser.add_argument("--seconds", type=float, default=120.0, help="training time")
+    parser.add_argument("--steps", type=int, default=0, help="training steps, in place of a time")
     parser.add_argument("--home", default="", help="the backend's data folder (default: as in the preferences)")
     parser.add_argument("--python", default="", help="interpreter of the backend (default: as in the preferences)")
     return parser.parse_args(arguments)

@@ -68,7 +68,7 @@ def test_a_table_of_prompts_becomes_a_folder_of_objects(installed: Installed) ->
 
 def test_a_scene_is_copied(installed: Installed) -> None:
     out = installed.folder / "copy"
-    options = ["--objects", "Cube", "--views", 24, "--size", 96, "--samples", 4, "--seconds", 8]
+    options = ["--objects", "Cube", "--views", 24, "--size", 96, "--samples", 4, "--steps", 200]
     done = installed.example("capture_and_train.py", "--out", out, *options)
     assert done.returncode == 0, done.stdout + done.stderr
     assert json.loads((out / "facts.json").read_text("utf-8"))["psnr"] > 15.0
