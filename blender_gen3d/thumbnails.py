@@ -45,7 +45,7 @@ def show(row: protocol.JobRow | None) -> None:
     elif path.is_file():
         _pictures.load(row.id, str(path), "IMAGE")
     if row.id in _pictures:
-        tuple(_pictures[row.id].image_size)  # who asks for it has it read at once; else a sign of waiting is drawn first
+        tuple(_pictures[row.id].image_size)  # is read at once for this; else a sign of waiting is drawn first
 
 
 def forget(job: str) -> None:
