@@ -18,7 +18,7 @@ from typing import Any
 
 from . import runtime, storage, worker
 from .errors import Gen3DError
-from .home import runtime_file
+from .home import list_of_jobs, runtime_file
 from .jobs import JobStore
 from .version import VERSION
 
@@ -181,7 +181,7 @@ def disk(home: Path) -> Check:
 
 
 def job_list(home: Path) -> Check:
-    if not (home / "jobs.sqlite").exists():
+    if not list_of_jobs(home).exists():
         return Check("jobs", "ok", "none yet")
     store = JobStore(home)
     states = [job.state for job in store.all()]

@@ -35,6 +35,11 @@ def inputs(home: Path) -> Path:
     return home / "inputs"
 
 
+def list_of_jobs(home: Path) -> Path:
+    """The database of all jobs."""
+    return home / "jobs.sqlite"
+
+
 def runtime_file(home: Path) -> Path:
     """The file in which a running backend says where it listens, under which process id, and its secret token."""
     return home / "runtime.json"

@@ -26,7 +26,7 @@ from typing import Any
 
 from . import database, storage
 from .errors import Gen3DError
-from .home import inputs
+from .home import inputs, list_of_jobs
 
 QUEUE_LIMIT = 1000
 CRASH_LIMIT = 3
@@ -81,7 +81,7 @@ class JobStore:
         Raises Gen3DError, with nothing touched, for a database of a newer version and a folder it may not write.
         """
         self.home = home
-        self._path = home / "jobs.sqlite"
+        self._path = list_of_jobs(home)
         self._mutex = threading.RLock()
         try:
             (home / "jobs").mkdir(mode=0o700, parents=True, exist_ok=True)

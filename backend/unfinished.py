@@ -10,12 +10,10 @@ from collections.abc import Collection
 from contextlib import closing, suppress
 from pathlib import Path
 
+from .home import list_of_jobs
+
 _QUERY = """SELECT request, state FROM jobs WHERE client = ? AND NOT removed
             AND (state IN ('queued', 'running') OR (state = 'done' AND NOT imported))"""
-
-
-def list_of_jobs(home: Path) -> Path:
-    return home / "jobs.sqlite"
 
 
 def is_owed(home: Path, client: str, wanted: Collection[str]) -> bool:

@@ -138,7 +138,7 @@ def timed(
 
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
-    prior.noise = watched("noise", prior.noise)  # type: ignore[method-assign]
+    prior.noise = watched("noise", prior.noise)  # type: ignore[method-assign]  # in place of it while that is timed
     try:
         for _ in range(iterations):
             watched("step", training.step)()

@@ -8,14 +8,15 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 T = TypeVar("T")
+Told = TypeVar("Told")
 
 
-def elsewhere(work: Callable[[], T], responsive: bool) -> Generator[None, None, T]:
-    """What ``work`` returns or raises: done by a thread, with yields until it is ready; or at once, not responsive."""
+def elsewhere(work: Callable[[], T], told: Told, responsive: bool) -> Generator[Told, None, T]:
+    """What ``work`` returns or raises: done by a thread, with ``told`` until then; at once, where not responsive."""
     if not responsive:
         return work()
     with ThreadPoolExecutor(1) as pool:
         future = pool.submit(work)
         while not future.done():
-            yield
+            yield told
         return future.result()

@@ -21,7 +21,7 @@ from . import (
     upkeep,
     viewports,
 )
-from .bridge import home, unfinished
+from .bridge import home
 from .connection import pump
 
 DRAWING = () if bpy.app.background else (live_view, capture_preview, panels.status_bar)  # where there is a window
@@ -80,7 +80,7 @@ def _attach() -> None:
     """Looks once whether there is a backend of ours, or jobs that an earlier Blender has left behind; and which weights
     there are."""
     folder, python = preferences.backend_places()
-    if upkeep.elsewhere or home.runtime_file(folder).exists() or unfinished.list_of_jobs(folder).exists():
+    if upkeep.elsewhere or home.runtime_file(folder).exists() or home.list_of_jobs(folder).exists():
         operators.common.quietly(lambda: pump.connect(folder, python, start=False))
     if upkeep.state.kind in upkeep.USABLE:
         operators.models.list_models()

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from backend.home import list_of_jobs
 from backend.jobs import JobStore
-from backend.unfinished import is_owed, list_of_jobs
+from backend.unfinished import is_owed
 
 ME = "blender-1"
 

@@ -94,8 +94,14 @@ def main(argv: list[str]) -> None:
     parser = argparse.ArgumentParser(prog="train points", description=__doc__)
     arguments(parser, PLAN)
     parser.add_argument("--start", type=Path, help="exported folder whose weights to begin with")
-    parser.add_argument("--often", nargs="*", default=[], choices=list(world.CATEGORIES), metavar="CATEGORY",
-                        help="kinds that a third of the things are to be of")  # fmt: skip
+    parser.add_argument(
+        "--often",
+        nargs="*",
+        default=[],
+        choices=list(world.CATEGORIES),
+        metavar="CATEGORY",
+        help="kinds that a third of the things are to be of",
+    )
     given = parser.parse_args(argv)
     train(*chosen(given, PLAN), given.workers, given.start, given.often)
 

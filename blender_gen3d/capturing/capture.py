@@ -160,7 +160,7 @@ def _take(scene: bpy.types.Scene, part: Path, files: dict[str, str], responsive:
         staging.use_exr(scene.render.image_settings)
         layers = part / "passes.exr"
         rendering.result().save_render(str(layers), scene=scene)
-        yield from elsewhere(lambda: capture_passes.convert(layers, paths), responsive)
+        yield from elsewhere(lambda: capture_passes.convert(layers, paths), None, responsive)
         layers.unlink()
 
 

@@ -7,7 +7,6 @@ Blender writes the file as a part of rendering, so that where rendering is a job
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import bpy
@@ -17,16 +16,16 @@ from ..bridge import errors
 
 def render(responsive: bool, path: Path) -> Iterator[None]:
     """Renders the scene into ``path``, absolute, in its format: in one go, or as a job of Blender's with a yield
-    whenever it is not ready yet.
+    whenever it is not ready yet. The scene keeps that path: who has set it up for rendering gives it back its own.
 
     Raises Gen3DError where Blender does not render, or is stopped, OSError or RuntimeError where it does not write.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with _written_to(path):
-        if responsive:
-            yield from _job()
-        elif "FINISHED" not in bpy.ops.render.render(write_still=True):
-            raise errors.Gen3DError("Blender could not render a view.", "Render one picture with F12 to see why.")
+    _write_to(path)
+    if responsive:
+        yield from _job()
+    elif "FINISHED" not in bpy.ops.render.render(write_still=True):
+        raise errors.Gen3DError("Blender could not render a view.", "Render one picture with F12 to see why.")
     if not path.exists():
         raise OSError(f"Blender did not write {path.name}")
 
@@ -57,19 +56,12 @@ def _job() -> Iterator[None]:
         raise errors.Gen3DError("Blender has stopped rendering a view.", "Render one picture with F12 to see why.")
 
 
-@contextmanager
-def _written_to(path: Path) -> Iterator[None]:
-    """The current scene with this as the file of its renderings."""
-    render = bpy.context.scene.render
-    before = (render.filepath, render.use_file_extension)
-    name = str(path)
+def _write_to(path: Path) -> None:
+    """Makes this the file of the current scene's renderings."""
+    render, name = bpy.context.scene.render, str(path)
     if bpy.app.version >= (5, 0, 0):  # which fills in what stands in braces
         name = name.replace("{", "{{").replace("}", "}}")
     render.filepath, render.use_file_extension = name, False
-    try:
-        yield
-    finally:
-        render.filepath, render.use_file_extension = before
 
 
 def result() -> bpy.types.Image:

@@ -12,6 +12,7 @@ from .. import upkeep
 from ..connection import pump
 from ..labels import write
 from ..upkeep_ui import draw_backend, draw_task
+from .common import start_backend
 
 LINKS = {"connecting": "Connecting", "online": "Connected", "offline": "Not connected", "closed": "Not connected"}
 
@@ -50,7 +51,7 @@ class GEN3D_PT_backend(bpy.types.Panel):
         if link == "online":
             row.operator("gen3d.stop_backend", text="", icon="CANCEL")
         else:
-            layout.operator("gen3d.start_backend", text="Connect" if upkeep.elsewhere else "Start Backend", icon="PLAY")
+            start_backend(layout)
         if current is not None and current.error is not None and link != "online":
             write(layout, current.error.cause, current.error.next_step, icon="ERROR")
         for device in current.client.devices if current and link == "online" else ():

@@ -81,6 +81,14 @@ def needed_memory(layout: bpy.types.UILayout, kind: str, params: Mapping[str, An
         write(layout, f"Needs about {gigabytes(fit.need)}{left}", icon="MEMORY")
 
 
+def start_backend(layout: bpy.types.UILayout, told: str = "") -> None:
+    """The button that starts the backend, or connects to another computer's; above it, if asked, what that is for."""
+    text = "Connect" if upkeep.elsewhere else "Start Backend"
+    if told:
+        write(layout, f"{text} {told}", icon="INFO")
+    layout.operator("gen3d.start_backend", text=text, icon="PLAY")
+
+
 def gigabytes(count: int) -> str:
     return f"{count / memory.GB:.1f} GB"
 

@@ -11,7 +11,7 @@ import bpy
 from .. import job_list, thumbnails, upkeep
 from ..bridge import protocol
 from ..connection import pump
-from .common import in_panel, progress, write
+from .common import in_panel, progress, start_backend, write
 
 ICONS = {
     "queued": "SORTTIME",
@@ -107,9 +107,7 @@ class GEN3D_PT_jobs(bpy.types.Panel):
 def _draw_absence(layout: bpy.types.UILayout) -> None:
     """Why nothing earlier is listed, where that can be helped."""
     if upkeep.elsewhere or upkeep.state.kind in upkeep.USABLE:
-        text = "Connect" if upkeep.elsewhere else "Start Backend"
-        write(layout, f"{text} to see earlier jobs.", icon="INFO")
-        layout.operator("gen3d.start_backend", text=text, icon="PLAY")
+        start_backend(layout, "to see earlier jobs.")
 
 
 def _draw_problem(layout: bpy.types.UILayout, current: pump.Session) -> None:

@@ -92,7 +92,7 @@ def render(
         for number, view in enumerate(views):
             made = _composed(rendered / "exr" / f"{number:04}.exr", view.unit, layers[number] if layers else None)
             told = Progress(f"Frame {number + 1} of {len(views)}", 0.5 + 0.5 * number / len(views), free=True)
-            picture = yield from _telling(told, elsewhere(made, responsive))
+            picture = yield from elsewhere(made, told, responsive)
             files.append(_save(bpy.context.scene, picture, folder, view.frame))
     return files
 
@@ -204,19 +204,6 @@ def _composed(field: Path, unit: float, scene: Path | None) -> Callable[[], NDAr
         return compositing.compose(compositing.read_field(field, unit), under)
 
     return work
-
-
-def _telling(
-    told: Progress, steps: Generator[None, None, NDArray[np.float32]]
-) -> Generator[Progress, None, NDArray[np.float32]]:
-    """What ``steps`` return, with this told at each of them."""
-    while True:
-        try:
-            next(steps)
-        except StopIteration as end:
-            made: NDArray[np.float32] = end.value
-            return made
-        yield told
 
 
 def _save(scene: bpy.types.Scene, picture: NDArray[np.float32], folder: Path, frame: int) -> Path:

@@ -72,9 +72,7 @@ def the_preferences_are_opened(window: Window) -> None:
     window.ask(f"bpy.ops.preferences.addon_show(module={PACKAGE!r})")
     window.until("answer = len(bpy.context.window_manager.windows) == 2", 20)
     window.settle()
-    window.tool(
-        "search", "--onlyvisible", "--name", "Preferences", "windowmove", 30, 30, "windowsize", 900, 1500
-    )  # fmt: skip
+    window.tool("search", "--onlyvisible", "--name", "Preferences", "windowmove", 30, 30, "windowsize", 900, 1500)
     window.until("answer = bpy.context.window_manager.windows[1].height == 1500", 20)
     window.until(SESSION + "answer = upkeep.models.rows and not upkeep.busy()", 60)
     time.sleep(1.0)

@@ -193,13 +193,12 @@ class Window:
         time.sleep(1.0)
         self.until(AREA + f"region.active_panel_category = {category!r}; area.tag_redraw(); answer = True")
         time.sleep(0.5)
-        x, y, width, height = self.ask(AREA + "answer = [region.x, region.y, region.width, region.height]")
-        return x, SIZE[1] - y - height, width, height
+        return self.place(AREA)
 
-    def place(self, where: str = "") -> tuple[int, int, int, int]:
+    def place(self, where: str) -> tuple[int, int, int, int]:
         """Left, top, width and height of a region on the screen."""
         x, y, width, height = self.ask(
-            (where or AREA) + "answer = [window.x + region.x, window.y + region.y, region.width, region.height]"
+            where + "answer = [window.x + region.x, window.y + region.y, region.width, region.height]"
         )
         return x, SIZE[1] - y - height, width, height
 
