@@ -71,6 +71,8 @@ def use(window: Window, folder: Path, minutes: float) -> None:
     for name, seconds in sorted(told.items(), key=lambda item: -max(item[1])):
         longest, mean = 1e3 * max(seconds), 1e3 * sum(seconds) / len(seconds)
         print(f"{name:72} {len(seconds):5} {mean:9.2f} {longest:11.1f}")
+    for name, found in window.ask(INSIDE + "answer = inside.within").items():
+        print(f"in {name}: {found}")
     gap = window.ask("answer = stall()")
     print(f"longest time between two looks at Blender's timers, its own drawing included: {1e3 * gap:.0f} ms")
 

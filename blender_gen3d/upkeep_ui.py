@@ -34,9 +34,9 @@ def draw_backend(layout: bpy.types.UILayout, context: bpy.types.Context) -> None
             text = {"partial": "Go On Installing", "outdated": "Update Backend"}.get(kind, "Install Backend")
             row.operator("gen3d.install_backend", text=text, icon="IMPORT")
         if kind in ("ready", "broken"):
-            row.operator("gen3d.repair_backend", icon="TOOL_SETTINGS")
+            row.operator("gen3d.repair_backend", text="Repair", icon="TOOL_SETTINGS")
         if kind != "absent":
-            row.operator("gen3d.remove_backend", icon="TRASH")
+            row.operator("gen3d.remove_backend", text="Remove", icon="TRASH")
     draw_permission(layout, context)
 
 

@@ -29,6 +29,7 @@ from .result_facts import placement, read_facts
 
 COLLECTION = "Gen3D"
 BALL = 0.012  # radius of a shown point, as a share of the largest side
+HIDDEN = 0.5  # of a thing's box that is inside of another, from which on it is moved out
 
 
 @dataclass(frozen=True)
@@ -183,8 +184,8 @@ def _standing(parts: list[_Part], at: Sequence[float] | None) -> tuple[list[_Par
 
 
 def _outside(place: NDArray[np.float64], size: NDArray[np.floating]) -> NDArray[np.float64]:
-    """The place itself, or, where a thing of this size would stand unseen in the inside of another, such as a new
-    file's cube, one beside that, towards +X. Within walls one sees faces that look at one: there it stays."""
+    """The place itself, or, where most of a thing of this size would stand unseen in the inside of another, such as a
+    new file's cube, one beside that, towards +X. Within walls one sees faces that look at one: there it stays."""
     scene, graph = bpy.context.scene, bpy.context.evaluated_depsgraph_get()
     middle, around = place + np.array((0.0, 0.0, size[2] / 2.0)), set()
     for way in (*np.eye(3), *-np.eye(3)):
@@ -193,8 +194,8 @@ def _outside(place: NDArray[np.float64], size: NDArray[np.floating]) -> NDArray[
             return place
         around.add(item.name)
     corners = _corners(scene.objects[around.pop()])
-    hidden = (corners.min(0) <= middle - size / 2.0).all() and (corners.max(0) >= middle + size / 2.0).all()
-    if around or not hidden:
+    shared = np.minimum(corners.max(0), middle + size / 2.0) - np.maximum(corners.min(0), middle - size / 2.0)
+    if around or shared.clip(0.0).prod() < HIDDEN * size.prod():
         return place
     return np.array((corners[:, 0].max() + 0.6 * size[0] + 0.1 * size.max(), *place[1:]))
 

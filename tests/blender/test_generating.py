@@ -108,6 +108,13 @@ def test_nothing_is_hidden_inside_a_solid(tmp_path: Path) -> None:
     item = importing.import_result(folder).object
     low, high = bounds(item)
     assert low[0] > 1.0 and high[0] < 1.5 and item.location.y == item.location.z == 0.0
+    bpy.data.objects.remove(item)
+    peeping = importing.import_result(results.generated(tmp_path / "tall", [(0.5, 0.5, 1.5)])).object
+    assert bounds(peeping)[0][0] > 1.0, "its head alone would be seen"
+    bpy.data.objects.remove(peeping)
+    around = importing.import_result(results.generated(tmp_path / "wide", [(3.0, 3.0, 1.0)])).object
+    assert around.location.length == 0.0, "most of it is seen"
+    bpy.data.objects.remove(around)
     cube.location.z = -1.0
     bpy.context.view_layer.update()
     on_it = importing.import_result(folder).object

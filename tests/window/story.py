@@ -74,8 +74,10 @@ class Story:
         told: dict[str, list[float]] = self.window.ask(
             TIMED + "answer = {name: sorted(seconds)[-2:] for name, seconds in stalls_inside.calls.items()}"
         )
+        within = self.window.ask(TIMED + "answer = stalls_inside.within")
         gap = self.window.ask("answer = stall()")
         lines = [f"{1e3 * told[name][-1]:7.1f} ms  {name}" for name in sorted(told, key=lambda name: -told[name][-1])]
+        lines += [f"in {name}: {found}" for name, found in within.items()]
         lines += [f"{1e3 * gap:7.1f} ms  longest time between two looks at Blender's timers, its own work included"]
         lines += [f"{self.slowness:7.1f}     times as slow as an idle machine it was meanwhile"]
         (self.pictures / "stalls.txt").write_text("\n".join(lines) + "\n", "utf-8")
