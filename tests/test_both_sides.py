@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from backend import driver
 from backend.data.posed_images import load
 from backend.geometry import export
 from backend.geometry.mesh import Mesh
@@ -71,6 +73,19 @@ def test_pictures_are_plain_png(dtype: type, channels: int, tmp_path: Path) -> N
     if dtype is np.uint16 and channels > 1:  # Pillow keeps the high bytes of these
         pixels = (pixels >> 8).astype(np.uint8)
     np.testing.assert_array_equal(read, pixels)
+
+
+def test_the_addon_reads_the_backends_previews(tmp_path: Path) -> None:
+    from PIL import Image
+
+    pixels = np.random.default_rng(1).integers(0, 256, (7, 5, 3)).astype(np.uint8)
+    data = driver.png(pixels)
+    np.testing.assert_array_equal(picture_files.read_plain_png(data), pixels)
+    np.testing.assert_array_equal(np.array(Image.open(io.BytesIO(data))), pixels)
+    Image.fromarray(pixels).convert("RGBA").save(tmp_path / "other.png")
+    for wrong in (data[:-30], data[:20], b"", b"x" * 100, (tmp_path / "other.png").read_bytes()):
+        with pytest.raises(ValueError, match="a picture is"):
+            picture_files.read_plain_png(wrong)
 
 
 @pytest.mark.parametrize("textured", [False, True])

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Reads the OpenEXR of Blender and the backend, writes plain PNG. Numpy only: Blender brings no picture library."""
+"""Reads the OpenEXR of Blender and the backend, reads and writes plain PNG. Numpy only: Blender brings no library for
+pictures."""
 
 from __future__ import annotations
 
@@ -28,6 +29,29 @@ def write_png(path: Path, picture: NDArray[np.uint8] | NDArray[np.uint16]) -> No
         file.write(b"\x89PNG\r\n\x1a\n")
         for kind, body in ((b"IHDR", header), (b"IDAT", zlib.compress(filtered.tobytes(), 6)), (b"IEND", b"")):
             file.write(struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body)))
+
+
+def read_plain_png(data: bytes) -> NDArray[np.uint8]:
+    """The picture [H, W, 3] of a PNG of 8-bit RGB whose rows are not filtered, as the backend writes previews.
+
+    Raises ValueError for others and for damaged ones.
+    """
+    try:
+        width, height, depth, colour = struct.unpack_from(">IIBB", data, 16)
+        start, packed = 8, b""
+        while start + 8 <= len(data):
+            size, kind = struct.unpack_from(">I4s", data, start)
+            packed += data[start + 8 : start + 8 + size] if kind == b"IDAT" else b""
+            start += 12 + size
+        wanted = height * (1 + 3 * width)
+        if (depth, colour) != (8, 2) or wanted > MOST_SHRUNK * len(data):
+            raise ValueError("a picture is not plain RGB")
+        rows = np.frombuffer(zlib.decompressobj().decompress(packed, wanted), np.uint8)
+    except (struct.error, zlib.error) as fault:
+        raise ValueError(f"a picture is damaged ({type(fault).__name__})") from fault
+    if len(rows) < wanted or rows[:: 1 + 3 * width].any():
+        raise ValueError("a picture is cut, or its rows are filtered")
+    return rows.reshape(height, 1 + 3 * width)[:, 1:].reshape(height, width, 3)
 
 
 def read_exr(path: Path) -> dict[str, NDArray[np.float32]]:

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Iterator
 from dataclasses import fields, replace
 from pathlib import Path
@@ -345,8 +344,16 @@ def test_a_job_has_a_picture_once_there_is_one(session: Any, tmp_path: Path, els
         write_png(picture, np.full((size, size, 3), 200, np.uint8))
         session.client._take(protocol.Preview(name, "image/png", picture.read_bytes()))
         pump.pump()
-        assert tuple(thumbnails._pictures[name].image_size) == (size, size)
-        time.sleep(1.1)  # Blender tells pictures of one name apart by the second in which they were written
+        shown = thumbnails._pictures[name]
+        assert tuple(shown.image_size) == (size, size)
+        pixels = np.empty(4 * size * size, np.float32)
+        shown.image_pixels_float.foreach_get(pixels)
+        np.testing.assert_allclose(
+            pixels.reshape(-1, 4), [(200 / 255, 200 / 255, 200 / 255, 1.0)] * size**2, atol=0.003
+        )
+    picture.write_bytes(picture.read_bytes()[:-20])
+    thumbnails.show(session.rows[name])
+    assert tuple(thumbnails._pictures[name].image_size) == (24, 24), "a damaged one changes nothing"
     tell(session, job(session, name, state="removed", seq=2))
     assert len(thumbnails._pictures) == 0 and not list(Path(bpy.app.tempdir).glob("gen3d-*.png"))
 
