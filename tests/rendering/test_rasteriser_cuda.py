@@ -107,8 +107,9 @@ def test_it_compiles_for_gpus_that_are_not_here(capability: int, tmp_path: Path)
 def test_warp_is_not_imported_without_cuda() -> None:
     script = (
         "import sys, torch; from backend.rendering.rasteriser import interpolate, rasterise\n"
+        "from backend.rendering.antialiasing import adjacency, antialias\n"
         "p, f = torch.tensor([[[-1.0, -1, 1], [1, -1, 1], [0, 1, 1]]]), torch.tensor([[0, 1, 2]], dtype=torch.int32)\n"
-        "seen = rasterise(p, f, 4, 4); interpolate(p[0], f, seen)\n"
+        "seen = rasterise(p, f, 4, 4); antialias(interpolate(p[0], f, seen), seen, p, f, adjacency(f))\n"
         "assert 'warp' not in sys.modules and (seen.face == 0).any()\n"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
