@@ -18,6 +18,8 @@ import numba as nb
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from .homogeneous import corner, cross, extent
+
 NEAR = 1e-3
 GREY = 0.7
 """Of meshes without colours."""
@@ -92,32 +94,14 @@ def render(
 
 
 @nb.njit(cache=True)
-def _cross(a, b):  # type: ignore[no-untyped-def]
-    return a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]
-
-
-@nb.njit(cache=True)
-def _corner(corners, i):  # type: ignore[no-untyped-def]
-    return corners[i, 0], corners[i, 1], corners[i, 2]
-
-
-@nb.njit(cache=True)
 def _planes(corners, faces, f):  # type: ignore[no-untyped-def]
     """Normals of the planes through the eye and the edges bc, ca, ab, towards the inside; and |[a b c]|."""
-    a, b, c = _corner(corners, faces[f, 0]), _corner(corners, faces[f, 1]), _corner(corners, faces[f, 2])
-    p, q, r = _cross(b, c), _cross(c, a), _cross(a, b)
+    a, b, c = corner(corners, faces[f, 0]), corner(corners, faces[f, 1]), corner(corners, faces[f, 2])
+    p, q, r = cross(b, c), cross(c, a), cross(a, b)
     volume = a[0] * p[0] + a[1] * p[1] + a[2] * p[2]
     if volume < 0.0:
         p, q, r = (-p[0], -p[1], -p[2]), (-q[0], -q[1], -q[2]), (-r[0], -r[1], -r[2])
     return p, q, r, abs(volume)
-
-
-@nb.njit(cache=True)
-def _extent(low, high, count):  # type: ignore[no-untyped-def]
-    """First and one past the last sample whose middle lies in [low, high], within the picture."""
-    first = np.ceil(max(low, 0.0) - 0.5 - 1e-6)
-    last = np.floor(min(high, float(count)) - 0.5 + 1e-6)
-    return max(int(first), 0), min(int(last) + 1, count)
 
 
 @nb.njit(cache=True)
@@ -137,12 +121,12 @@ def _visible(corners, faces, focal, count, nearest, face):  # type: ignore[no-un
         if behind == 0:
             left, top, right, bottom = float(count), float(count), 0.0, 0.0
             for k in range(3):
-                x, y, z = _corner(corners, faces[f, k])
+                x, y, z = corner(corners, faces[f, k])
                 u, v = middle - focal * x / z, middle + focal * y / z
                 left, right = min(left, u), max(right, u)
                 top, bottom = min(top, v), max(bottom, v)
-        x0, x1 = _extent(left, right, count)
-        y0, y1 = _extent(top, bottom, count)
+        x0, x1 = extent(left, right, count)
+        y0, y1 = extent(top, bottom, count)
         for i in range(y0, y1):
             y = (middle - (i + 0.5)) / focal
             dp, dq, dr = p[1] * y - p[2], q[1] * y - q[2], r[1] * y - r[2]
@@ -171,8 +155,8 @@ def _colour(corners, faces, colours, per_face, f, x, y):  # type: ignore[no-unty
 @nb.njit(cache=True)
 def _normal(corners, faces, f):  # type: ignore[no-untyped-def]
     """Unit normal on the side of the eye."""
-    a, b, c = _corner(corners, faces[f, 0]), _corner(corners, faces[f, 1]), _corner(corners, faces[f, 2])
-    n = _cross((b[0] - a[0], b[1] - a[1], b[2] - a[2]), (c[0] - a[0], c[1] - a[1], c[2] - a[2]))
+    a, b, c = corner(corners, faces[f, 0]), corner(corners, faces[f, 1]), corner(corners, faces[f, 2])
+    n = cross((b[0] - a[0], b[1] - a[1], b[2] - a[2]), (c[0] - a[0], c[1] - a[1], c[2] - a[2]))
     length = np.sqrt(n[0] * n[0] + n[1] * n[1] + n[2] * n[2]) + 1e-300
     if n[0] * a[0] + n[1] * a[1] + n[2] * a[2] > 0.0:
         length = -length

@@ -89,3 +89,16 @@ def rays(views: list[View], size: int, origin: Tensor, unit: float = 1.0) -> tup
         directions.append(torch.nn.functional.normalize(local @ pose[:3, :3].T, dim=1))
         origins.append((origin + unit * pose[:3, 3]).expand(size * size, 3))
     return torch.cat(origins), torch.cat(directions)
+
+
+def project(vertices: Tensor, views: list[View]) -> Tensor:
+    """World [V, 3] -> [B, V, 3], homogeneous coordinates of views' square pictures, as ``rasteriser`` takes them.
+
+    What is seen by the ray of a pixel is seen at that pixel. Differentiable in vertices.
+    """
+    seen = []
+    for view in views:
+        pose = torch.from_numpy(view.pose).to(vertices)
+        x, y, z = ((vertices - pose[:3, 3]) @ pose[:3, :3]).unbind(-1)
+        seen.append(torch.stack([2 * view.focal * x, 2 * view.focal * y, -z], -1))
+    return torch.stack(seen)

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from backend.rendering.orbit import orbit
-from backend.rendering.viewpoints import DREAM_FIELDS, DREAM_FUSION, View, Viewpoints, draw, rays
+from backend.rendering.viewpoints import DREAM_FIELDS, DREAM_FUSION, View, Viewpoints, draw, project, rays
 
 
 def test_dream_fields_looks_at_the_middle_from_a_circle() -> None:
@@ -57,3 +57,19 @@ def test_the_middle_pixel_looks_along_the_camera_and_the_border_by_the_focal_len
 def test_ranges_of_nothing_are_fixed() -> None:
     views = draw(Viewpoints(azimuth=(10, 10), focal=(2, 2)), 3, np.random.default_rng(1))
     assert [view.azimuth for view in views] == [10, 10, 10] and {view.focal for view in views} == {2}
+
+
+def test_what_a_pixels_ray_passes_through_is_seen_at_that_pixel() -> None:
+    views = [View(orbit(30, 20, 4), 1.2, 30, 20), *draw(DREAM_FUSION, 3, np.random.default_rng(0))]
+    size = 6
+    origins, directions = rays(views, size, torch.zeros(3))
+    distance = torch.rand(len(origins), 1, generator=torch.Generator().manual_seed(0)) * 3 + 0.2
+    points = (origins + distance * directions).view(len(views), size, size, 3)
+    middle = (2 * torch.arange(size) + 1 - size) / size
+    for view, seen in zip(views, points, strict=True):
+        x, y, w = project(seen.reshape(-1, 3), [view])[0].view(size, size, 3).unbind(-1)
+        assert torch.allclose(x / w, middle.expand(size, size), atol=1e-4)
+        assert torch.allclose(y / w, -middle[:, None].expand(size, size), atol=1e-4), "the first row is at the top"
+        ahead = (seen - torch.from_numpy(view.pose[:3, 3]).float()) @ -torch.from_numpy(view.pose[:3, 2].copy()).float()
+        assert torch.allclose(w, ahead, atol=1e-5), "as deep as it is far along the line of sight"
+    assert project(points[0, 0], views).shape == (4, size, 3)
