@@ -114,7 +114,7 @@ def sphere_directions(
     jitter, a share of one cell, keeps the views from lining up. The same seed gives the same directions.
     """
     low, high = np.sin(np.radians((elevation_min, elevation_max)))
-    wobble = np.random.default_rng(seed).uniform(-JITTER, JITTER, (2, count))
+    wobble = default_rng(seed).uniform(-JITTER, JITTER, (2, count))
     z = low + (high - low) * (np.arange(count) + 0.5 + wobble[0]) / count
     ring = np.sqrt(1.0 - z * z)
     cell = np.sqrt(2.0 * np.pi * max(high - low, 1e-6) / count)  # side of one cell on the unit sphere
