@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+from numpy.random import default_rng  # here, as it takes 40 ms that nobody should wait for in mid-work
 from numpy.typing import ArrayLike, NDArray
 
 GOLDEN_ANGLE = np.pi * (3.0 - np.sqrt(5.0))
