@@ -28,6 +28,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from backend.guidance.diffusion_prior import DiffusionPrior
 from backend.pipelines import dreamfusion
 from backend.pipelines.devices import choose_device
+from backend.pipelines.distillation import Critic
 from backend.pipelines.dream_field import DreamField
 from backend.priors import tokenizer
 from backend.settings import DreamFusionSettings
@@ -72,9 +73,8 @@ def main() -> None:
     for side in options.rendered:
         torch.manual_seed(0)
         plan = replace(dreamfusion.FAST, size=side)
-        training = dreamfusion.DreamFusionTraining(
-            DreamField(dreamfusion.FAST_SHAPE).to(device), prior, said, unsaid, plan, seed=0
-        )
+        critic = Critic(prior, said, unsaid, plan.asking)
+        training = dreamfusion.DreamFusionTraining(DreamField(dreamfusion.FAST_SHAPE).to(device), critic, plan, seed=0)
         for _ in range(3):
             training.step()
         took = timed(training, prior, options.iterations, device)

@@ -26,8 +26,7 @@ from .. import weights
 from ..errors import Gen3DError
 from ..fields.positional_encoding import positional_encoding
 from ..guidance import text_to_image
-from ..guidance.diffusion_prior import DiffusionPrior, Said
-from ..guidance.score_distillation import WEIGHTS, distillation_loss, guided, noised, perp_neg
+from ..guidance.diffusion_prior import DiffusionPrior
 from ..priors import embedded
 from ..rendering import viewpoints
 from ..rendering.orbit import orbit
@@ -37,6 +36,7 @@ from ..rendering.volume import composite
 from ..settings import DreamFusionSettings, GenerateSettings
 from . import dreaming
 from .devices import choose_device
+from .distillation import SIDES, Asking, Critic
 from .dream_descent import Descent, Learning
 from .dream_field import UNIT, DreamField, DreamShape
 from .progress import Pipeline, Progress, Snapshot
@@ -54,7 +54,6 @@ ANNEALED = 0.5  # of the noise levels, at the end
 FRONT = 15.0  # degrees of elevation that the first picture is taken to be seen from
 REFERENCE = 100.0  # the weight of the squared difference to the first picture
 
-SIDES = ("front view", "side view", "back view", "overhead view")
 UPDATE_EVERY, UPDATE_SAMPLES, UPDATE_SHARE, PRUNE_FROM = 8, 2**13, 1 / 4, 20
 GREYS = (0.3, 1.0)
 STEP = 0.5  # of the differences that normals are made of, in steps along rays
@@ -64,10 +63,8 @@ STEP = 0.5  # of the differences that normals are made of, in steps along rays
 class DreamFusionPlan:
     """How a field is made.
 
-    views: pictures a step, of ``size`` pixels a side at most. guidance: ω. times: the shares of all noise levels that
-    are drawn from, evenly; ``until``: to what the higher of them has fallen at the end, where it is to fall.
-    weighting: w(t), a key of WEIGHTS. told: prompts say from which side one looks; avoided: how much those of the other
-    sides are avoided (Perp-Neg). albedo_until: the share of all iterations that are not lit; 1: none is.
+    views: pictures a step, of ``size`` pixels a side at most, about which the model is asked as ``asking`` says.
+    albedo_until: the share of all iterations that are not lit; 1: none is.
     orientation: the weight of that loss, at first and, from ``oriented`` on, a share of all iterations; sparse: that of
     what covers the picture. plain: the share of pictures in front of a grey, instead of what the background's network
     says of the direction.
@@ -77,12 +74,7 @@ class DreamFusionPlan:
     views: int = 1
     size: int = 64
     viewpoints: Viewpoints = DREAM_FUSION
-    guidance: float = 100.0
-    times: tuple[float, float] = (0.02, 0.98)
-    until: float = 0.98
-    weighting: str = "sigma2"
-    told: bool = True
-    avoided: float = 0.0
+    asking: Asking = field(default_factory=Asking)
     albedo_until: float = 1 / 15
     orientation: tuple[float, float] = (1e-4, 1e-2)
     oriented: float = 1 / 3
@@ -99,8 +91,7 @@ OWN = replace(
     FAST,
     iterations=300,
     views=4,
-    guidance=4.0,
-    times=(0.2, 0.98),
+    asking=Asking(guidance=4.0, times=(0.2, 0.98)),
     plain=1.0,
     viewpoints=Viewpoints(elevation=(-10.0, 50.0), distance=(2.0, 2.8), focal=(1.0, 1.5)),
     albedo_until=0.5,
@@ -131,23 +122,20 @@ class Background(nn.Module):
 
 
 class DreamFusionTraining:
-    """Its optimisation. ``said``: what the model makes of the prompt of each of SIDES; ``unsaid``: of what to avoid."""
+    """Its optimisation."""
 
     def __init__(
         self,
         field: DreamField,
-        prior: DiffusionPrior,
-        said: Said,
-        unsaid: Said,
+        critic: Critic,
         plan: DreamFusionPlan,
         seed: int,
         reference: NDArray[np.uint8] | None = None,
     ) -> None:
         """reference: a picture of the front, uint8 sRGB [S, S, 3], which the field is held against, too."""
-        self.field, self.prior, self.plan, self.seed, self.steps = field, prior, plan, seed, 0
-        self.said, self.unsaid = said, unsaid
+        self.field, self.critic, self.plan, self.seed, self.steps = field, critic, plan, seed, 0
         device = field.origin.device
-        self.size = min(plan.size, prior.size)
+        self.size = min(plan.size, critic.prior.size)
         self.reference = None if reference is None else self._as_seen(reference).to(device)
         self.background = Background().to(device)
         self.generator = torch.Generator(device).manual_seed(seed)
@@ -161,8 +149,8 @@ class DreamFusionTraining:
         how = shading(share, rng, plan.albedo_until)
         lamps = [lamp(view.pose[:3, 3], rng) for view in views]
         pictures, opacity, facing = self._render(views, how, lamps)
-        t = self._times(share, len(views))
-        loss = self._distilled(self.prior.encode(pictures), views, t)
+        t = self.critic.times(share, len(views), self.generator)
+        loss = self.critic.loss(pictures, views, t, self.generator)
         oriented = min(share / plan.oriented, 1.0)
         loss = loss + (plan.orientation[0] + (plan.orientation[1] - plan.orientation[0]) * oriented) * facing
         loss = loss + plan.sparse * sparseness(opacity)
@@ -173,7 +161,7 @@ class DreamFusionTraining:
         if self.steps % UPDATE_EVERY == 0 and self.steps >= PRUNE_FROM:
             with torch.no_grad():
                 self.field.occupancy.update(self.field.density, UPDATE_SAMPLES, UPDATE_SHARE, self.generator)
-        told = {"loss": loss, "opacity": opacity.mean(), "time": t.float().mean() / self.prior.steps}
+        told = {"loss": loss, "opacity": opacity.mean(), "time": t.float().mean() / self.critic.prior.steps}
         return {name: float(value.detach()) for name, value in told.items()}
 
     def _render(self, views: list[View], how: str, lamps: Sequence[Any]) -> tuple[Tensor, Tensor, Tensor]:
@@ -232,30 +220,6 @@ class DreamFusionTraining:
             return greys
         return torch.where(plain.repeat_interleave(each)[:, None], greys, self.background(directions))
 
-    def _times(self, share: float, count: int) -> Tensor:
-        """Noise levels [B], between those of the plan."""
-        low, high = self.plan.times[0], self.plan.times[1]
-        high = max(low, high + (min(self.plan.until, high) - high) * share)
-        drawn = low + (high - low) * torch.rand(count, generator=self.generator, device=self.generator.device)
-        return (drawn * self.prior.steps).long().clamp(0, self.prior.steps - 1)
-
-    def _distilled(self, x: Tensor, views: list[View], t: Tensor) -> Tensor:
-        """The loss whose gradient in x is w(t) (ε̂ − ε) (eq. 3)."""
-        plan, prior = self.plan, self.prior
-        noise = torch.randn(x.shape, generator=self.generator, device=x.device)
-        noisy = noised(x.detach(), noise, prior.signal2[t])
-        own = [SIDES.index(view.words) if plan.told else 0 for view in views]
-        others = [[side for side in range(3) if side != each][:2] for each in own] if plan.avoided else []
-        prompts = [own, *zip(*others, strict=True)]
-        heard = prior.noise(noisy, t, self.unsaid.of([0] * len(own)), *(self.said.of(list(each)) for each in prompts))
-        nothing, wanted, *avoided = heard
-        if avoided:
-            weight = x.new_full((len(own),), plan.avoided)
-            score = perp_neg(nothing, wanted, avoided, [weight] * len(avoided), plan.guidance)
-        else:
-            score = guided(nothing, wanted, plan.guidance)
-        return distillation_loss(x, score, noise, WEIGHTS[plan.weighting](prior.signal2[t]))
-
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """All that the next step depends on, besides the field: tensors and JSON-ready facts."""
         tensors = {"optical": self.field.occupancy.optical, "generator": self.generator.get_state()}
@@ -295,13 +259,14 @@ def generate(settings: GenerateSettings, out: Path, resume: Snapshot | None = No
         Image.fromarray(picture).save(out / "picture.png")
     prior.forget_words()
     plan, shape = planned(settings, own)
+    critic = Critic(prior, said, unsaid, plan.asking)
 
     def begin(seed: int) -> DreamFusionTraining:
         torch.manual_seed(seed)
         made = DreamField(shape).to(device)
         if settings.start:
             begin_as(made, Path(settings.start), seed)
-        return DreamFusionTraining(made, prior, said, unsaid, plan, seed, picture if chosen.reference else None)
+        return DreamFusionTraining(made, critic, plan, seed, picture if chosen.reference else None)
 
     content = yield from dreaming.make(settings, out, resume, begin, plan.iterations, guide, words)
     if picture is not None:
@@ -320,13 +285,16 @@ def planned(settings: GenerateSettings, own: bool) -> tuple[DreamFusionPlan, Dre
         iterations=settings.iterations or plan.iterations,
         size=settings.rendered or plan.size,
         views=settings.views or plan.views,
-        guidance=settings.guidance or plan.guidance,
-        told=chosen.view_prompts,
-        avoided=chosen.perp_neg,
+        asking=replace(
+            plan.asking,
+            guidance=settings.guidance or plan.asking.guidance,
+            told=chosen.view_prompts,
+            avoided=chosen.perp_neg,
+            until=ANNEALED if chosen.annealing else plan.asking.times[1],
+        ),
         albedo_until=plan.albedo_until if chosen.shading else 1.0,
         orientation=plan.orientation if chosen.orientation else (0.0, 0.0),
         sparse=plan.sparse if chosen.opacity else 0.0,
-        until=ANNEALED if chosen.annealing else plan.times[1],
     ), shape
 
 

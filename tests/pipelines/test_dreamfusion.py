@@ -20,8 +20,9 @@ from backend.geometry.reading import read
 from backend.guidance.diffusion_prior import DiffusionPrior
 from backend.guidance.score_distillation import noised
 from backend.pipelines import dreamfusion, dreaming
+from backend.pipelines.distillation import SIDES, Asking, Critic
 from backend.pipelines.dream_field import UNIT, DreamField, DreamShape
-from backend.pipelines.dreamfusion import OWN, PAPER, PAPER_SHAPE, SIDES, DreamFusionPlan, DreamFusionTraining
+from backend.pipelines.dreamfusion import OWN, PAPER, PAPER_SHAPE, DreamFusionPlan, DreamFusionTraining
 from backend.pipelines.progress import Progress, Snapshot
 from backend.rendering import viewpoints
 from backend.settings import DreamFusionSettings, GenerateSettings
@@ -57,7 +58,7 @@ def prior(folder: Path) -> DiffusionPrior:
 def begin(prior: DiffusionPrior, plan: DreamFusionPlan, shape: DreamShape = SMALL, **more: Any) -> DreamFusionTraining:
     torch.manual_seed(0)
     said, unsaid = prior.say([f"red cat, {side}" for side in SIDES])
-    return DreamFusionTraining(DreamField(shape), prior, said, unsaid, plan, 0, **more)
+    return DreamFusionTraining(DreamField(shape), Critic(prior, said, unsaid, plan.asking), plan, 0, **more)
 
 
 def test_the_field_gets_the_gradient_of_the_definition(prior: DiffusionPrior) -> None:
@@ -75,12 +76,12 @@ def test_the_field_gets_the_gradient_of_the_definition(prior: DiffusionPrior) ->
     views = viewpoints.draw(plan.viewpoints, 1, np.random.default_rng((0, 0)))
     rgb, _, _ = training._render(views, "albedo", [])
     x = prior.encode(rgb)
-    t = training._times(0.0, 1)
+    t = training.critic.times(0.0, 1, training.generator)
     noise = torch.randn(x.shape, generator=training.generator)
     noisy = noised(x.detach(), noise, prior.signal2[t])
     said, unsaid = prior.say([f"red cat, {views[0].words}"])
     nothing, wanted = prior.noise(noisy, t, unsaid, said)
-    score = nothing + plan.guidance * (wanted - nothing)
+    score = nothing + plan.asking.guidance * (wanted - nothing)
     by_hand = (1 - prior.signal2[t]).view(-1, 1, 1, 1) * (score - noise)
     (expected,) = torch.autograd.grad((by_hand * x).sum(), training.field.network.leave.weight)
     assert torch.allclose(caught[0], expected, rtol=1e-3, atol=1e-5 * float(expected.abs().max()))
@@ -110,16 +111,16 @@ def test_nothing_is_outside_of_the_sphere() -> None:
 
 
 def test_times_are_drawn_between_those_of_the_plan_and_annealed(prior: DiffusionPrior) -> None:
-    training = begin(prior, replace(QUICK, times=(0.2, 0.9), until=0.4))
+    training = begin(prior, replace(QUICK, asking=Asking(times=(0.2, 0.9), until=0.4)))
     for share, high in ((0.0, 0.9), (0.5, 0.65), (1.0, 0.4)):
-        drawn = training._times(share, 4000).float() / prior.steps
+        drawn = training.critic.times(share, 4000, training.generator).float() / prior.steps
         assert 0.199 <= float(drawn.min()) < 0.21 and high - 0.01 < float(drawn.max()) <= high
 
 
 @pytest.mark.parametrize("shape", [SMALL, replace(PAPER_SHAPE, steps=24, resolution=16)])
 @pytest.mark.parametrize("avoided", [0.0, 1.5])
 def test_a_training_goes_on_where_it_was(prior: DiffusionPrior, shape: DreamShape, avoided: float) -> None:
-    plan = replace(QUICK, avoided=avoided, plain=0.5, albedo_until=0.0)
+    plan = replace(QUICK, asking=replace(QUICK.asking, avoided=avoided), plain=0.5, albedo_until=0.0)
     picture = np.full((20, 20, 3), 200, np.uint8)
     training = begin(prior, plan, shape, reference=picture)
     for _ in range(3):
@@ -175,10 +176,10 @@ def test_a_job_goes_on_where_it_was(folder: Path, tmp_path: Path) -> None:
 def test_settings_and_sides() -> None:
     chosen = DreamFusionSettings(shading=False, orientation=False, opacity=False, view_prompts=False, annealing=True)
     plan, _ = dreamfusion.planned(job(Path(), dreamfusion=chosen, iterations=0), own=True)
-    assert plan.albedo_until == 1 and plan.orientation == (0, 0) and plan.sparse == 0 and not plan.told
-    assert plan.until == dreamfusion.ANNEALED
+    assert plan.albedo_until == 1 and plan.orientation == (0, 0) and plan.sparse == 0 and not plan.asking.told
+    assert plan.asking.until == dreamfusion.ANNEALED
     usual = dreamfusion.planned(job(Path(), iterations=0, preset="paper"), own=False)
-    assert usual == (PAPER, PAPER_SHAPE) and PAPER.guidance == 100 and PAPER.times == (0.02, 0.98)
+    assert usual == (PAPER, PAPER_SHAPE) and PAPER.asking.guidance == 100 and PAPER.asking.times == (0.02, 0.98)
     small, _ = dreamfusion.planned(job(Path(), rendered=32, views=2), own=True)
     assert (small.size, small.views) == (32, 2)
     asked = dreamfusion.prompts("cat", DreamFusionSettings(back="a tail"))
