@@ -93,7 +93,8 @@ class DreamField(nn.Module):
 
     def walk(self, origins: Tensor, directions: Tensor, shifts: Tensor) -> Samples:
         """Samples where something may be."""
-        return march(origins, directions, shifts, self.occupancy.occupied, self.shape.path)
+        grid = self.occupancy
+        return march(origins, directions, shifts, grid.occupied, self.shape.path, free=grid.free)
 
     def seen(self, origins: Tensor, directions: Tensor, samples: Samples, pixel: float = 0.0) -> tuple[Tensor, Tensor]:
         """Density and colour at samples; ``pixel``: the width of a pixel at distance 1."""

@@ -77,7 +77,8 @@ class FastNerf(nn.Module):
 
     def walk(self, origins: Tensor, directions: Tensor, shifts: Tensor) -> Samples:
         """Samples where something may be."""
-        return march(origins, directions, shifts, self.occupancy.occupied, self.shape.path, self.occupancy.solid)
+        grid = self.occupancy
+        return march(origins, directions, shifts, grid.occupied, self.shape.path, grid.solid, grid.free)
 
     def shade(
         self, origins: Tensor, directions: Tensor, samples: Samples, prune: bool = True

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from .contraction import uncontract
+from .empty_space import free_blocks
 from .marching import DARK
 
 OPAQUE_ENOUGH = 0.01
@@ -22,12 +23,15 @@ class OccupancyGrid(nn.Module):
     ``solid`` float32 [G, G, G]: about the least density in each cell.
     ``occupied`` bool [G, G, G], order x, y, z: cells in which a step stops more than 1 % of the light, or more than the
     mean cell does. Cells outside ``allowed`` never are.
+    ``free``: ``free_blocks(occupied)``, made anew by ``update`` and when a state is loaded; None in contracted space,
+    where rays are bent.
     """
 
     occupied: Tensor
     solid: Tensor
     optical: Tensor
     allowed: Tensor
+    free: Tensor | None
 
     def __init__(self, allowed: Tensor, step: float, contracted: bool) -> None:
         super().__init__()
@@ -36,6 +40,8 @@ class OccupancyGrid(nn.Module):
         self.step = step
         self.register_buffer("occupied", allowed.clone())
         self.register_buffer("solid", torch.zeros_like(allowed, dtype=torch.float32))
+        self.register_buffer("free", None if contracted else free_blocks(allowed), persistent=False)
+        self.register_load_state_dict_post_hook(OccupancyGrid._find_free)  # type: ignore[no-untyped-call]
         # The rest matters only while training.
         self.register_buffer("allowed", allowed.reshape(-1).nonzero()[:, 0], persistent=False)
         self.register_buffer("optical", 1.3 * OPAQUE_ENOUGH * allowed.reshape(-1).float(), persistent=False)
@@ -71,11 +77,16 @@ class OccupancyGrid(nn.Module):
         self.optical.scatter_reduce_(0, cells, found, "amax")
         limit = self.optical[self.allowed].mean().clamp_max(OPAQUE_ENOUGH)
         self.occupied.copy_((self.optical > limit).view(self.occupied.shape))
+        self._find_free()
 
     def near(self, cells: int = 1) -> Tensor:
         """``occupied``, grown by that many cells."""
         grown = self.occupied[None, None].float()
         return torch.nn.functional.max_pool3d(grown, 2 * cells + 1, 1, cells)[0, 0] > 0
+
+    def _find_free(self, *_: object) -> None:
+        if self.free is not None:
+            self.free.copy_(free_blocks(self.occupied))
 
     def _points(self, cells: Tensor, generator: torch.Generator) -> Tensor:
         g = self.resolution

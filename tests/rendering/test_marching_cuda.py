@@ -7,12 +7,13 @@ from pathlib import Path
 import pytest
 import torch
 
+from backend.rendering.empty_space import free_blocks
 from backend.rendering.marching import Path as Walk
-from backend.rendering.marching import Samples, march
+from backend.rendering.marching import march
 
 from ..fields.warp_modules import compiled, every_architecture, needs_cuda
 from .rays import towards_box
-from .test_marching import PATHS, grid, shifts, solidity
+from .test_marching import PATHS, blocks, clumps, grid, same, shifts, solidity
 
 pytest.importorskip("warp", reason="NVIDIA Warp is not made for this system")
 
@@ -22,20 +23,20 @@ every_path = pytest.mark.parametrize("name", PATHS)
 solids = pytest.mark.parametrize("ends_in_solids", [False, True])
 
 
-def same(one: Samples, other: Samples) -> bool:
-    return all(torch.equal(getattr(one, x), getattr(other, x).cpu()) for x in ("rays", "t", "dt", "offsets"))
-
-
 @every_path
 @solids
-@pytest.mark.parametrize("count", [0, 1, 1000])
-def test_kernel_on_the_cpu_gives_the_same_to_the_last_bit(name: str, ends_in_solids: bool, count: int) -> None:
+@blocks
+@pytest.mark.parametrize("count", [0, 1, 3000])
+def test_kernel_on_the_cpu_gives_the_same_to_the_last_bit(
+    name: str, ends_in_solids: bool, in_blocks: bool, count: int
+) -> None:
     """As the other kernel for CPUs, which is compared with the definition."""
-    rays = (*towards_box(count), shifts(count))
-    how = (grid(32), PATHS[name], solidity(32) if ends_in_solids else None)
-    expected, found = march(*rays, *how), marching_cuda.march(*rays, *how)
+    origins, directions = towards_box(count)
+    occupied, solid = clumps() if in_blocks else grid(32), solidity(32) if ends_in_solids else None
+    how = (shifts(count), occupied, PATHS[name], solid, free_blocks(occupied) if in_blocks else None)
+    expected, found = march(origins, directions, *how), marching_cuda.march(origins, directions, *how)
     assert same(expected, found)
-    assert len(found) > 2000 or count < 1000
+    assert len(found) > 300 or count < 3000
 
 
 @pytest.mark.parametrize("place", [-1.0, 1.0, 1.01])
@@ -62,10 +63,13 @@ def test_it_compiles_for_gpus_that_are_not_here(capability: int, tmp_path: Path)
 @needs_cuda
 @every_path
 @solids
-def test_a_cuda_device_gives_the_same_to_the_last_bit(name: str, ends_in_solids: bool) -> None:
-    (origins, directions), begin, occupied, solid = towards_box(1000), shifts(1000), grid(32), solidity(32)
-    found = []
+@blocks
+def test_a_cuda_device_gives_the_same_to_the_last_bit(name: str, ends_in_solids: bool, in_blocks: bool) -> None:
+    count, found = 3000, []
     for device in ("cpu", "cuda"):
-        rays = origins.to(device), directions.to(device), begin.to(device)
-        found.append(march(*rays, occupied.to(device), PATHS[name], solid.to(device) if ends_in_solids else None))
+        origins, directions, begin = (x.to(device) for x in (*towards_box(count), shifts(count)))
+        occupied, solid = (clumps() if in_blocks else grid(32)).to(device), solidity(32).to(device)
+        free = free_blocks(occupied) if in_blocks else None
+        how = (occupied, PATHS[name], solid if ends_in_solids else None, free)
+        found.append(march(origins, directions, begin, *how))
     assert found[1].t.is_cuda and same(*found)

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from backend.rendering.contraction import contract
+from backend.rendering.empty_space import free_blocks
 from backend.rendering.marching import DARK
 from backend.rendering.occupancy import DECAY, OPAQUE_ENOUGH, OccupancyGrid
 from backend.rendering.occupancy_cpu import RELAX
@@ -200,3 +201,20 @@ def test_the_state_keeps_what_a_finished_field_needs() -> None:
     assert set(occupancy.state_dict()) == {"occupied", "solid"}
     assert torch.equal(other.occupied, occupancy.occupied) and torch.equal(other.solid, occupancy.solid)
     assert np.count_nonzero(other.solid) == 1
+
+
+def test_free_blocks_follow_what_is_occupied() -> None:
+    occupancy, before = grid(), grid().free
+    assert before is not None and not before.any()
+    updated(occupancy, 30)
+    assert occupancy.free is not None and occupancy.free.any() and not occupancy.free.all()
+    assert torch.equal(occupancy.free, free_blocks(occupancy.occupied))
+    scene = torch.nn.Sequential(grid())
+    scene.load_state_dict({f"0.{name}": value for name, value in occupancy.state_dict().items()})
+    assert isinstance(scene[0].free, Tensor) and torch.equal(scene[0].free, occupancy.free)
+
+
+def test_contracted_space_has_no_free_blocks() -> None:
+    occupancy, other = updated(grid(contracted=True), 1), grid(contracted=True)
+    other.load_state_dict(occupancy.state_dict())
+    assert occupancy.free is None and other.free is None
