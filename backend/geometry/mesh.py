@@ -23,7 +23,8 @@ class Mesh:
     """Triangles in box coordinates.
 
     vertices: float32 [V, 3]; faces: int32 [F, 3], counter-clockwise seen from outside; colors: uint8 [V, 3] sRGB;
-    uvs: float32 [V, 2], origin bottom-left; texture: uint8 [H, W, 3] sRGB, first row at the top (v = 1).
+    uvs: float32 [V, 2], origin bottom-left; texture: uint8 [H, W, 3] sRGB, first row at the top (v = 1); normal_map:
+    uint8 [H, W, 3] beside a texture, of directions in the frames of ``tangent_frames``.
     """
 
     vertices: NDArray[np.float32]
@@ -31,6 +32,7 @@ class Mesh:
     colors: NDArray[np.uint8] | None = None
     uvs: NDArray[np.float32] | None = None
     texture: NDArray[np.uint8] | None = None
+    normal_map: NDArray[np.uint8] | None = None
 
 
 def face_crosses(mesh: Mesh) -> NDArray[np.float64]:
