@@ -55,6 +55,9 @@ class MeshSettings:
     texture: int = option(
         0, low=0, high=8192, help="side of the baked texture in pixels; 0 gives vertex colours instead of UVs"
     )
+    normal_map: bool = option(
+        False, help="with a texture: also bake what the mesh loses with its triangles into a normal map"
+    )
 
 
 @dataclass(frozen=True)
@@ -127,6 +130,7 @@ class BakeSettings:
     )
     faces: int = option(0, low=0, high=5_000_000, help="target number of triangles; 0 keeps all")
     texture: int = option(1024, low=16, high=8192, help="side of the baked texture in pixels")
+    normal_map: bool = option(False, help="also bake what the mesh loses with its triangles into a normal map")
     device: str = option("auto", choices=("auto", "cpu", "cuda", "mps"), help="where to compute")
 
 
@@ -200,6 +204,9 @@ class GenerateSettings:
     texture: int = option(
         0, low=0, high=8192, help="side of the baked texture in pixels; 0 gives vertex colours instead of UVs"
     )
+    normal_map: bool = option(
+        False, help="with a texture: also bake what the mesh loses with its triangles into a normal map"
+    )
     size: float = option(
         0.0, low=0.0, high=1e4, help="largest side of the result in metres; 0 takes what is usual for such a thing"
     )
@@ -220,15 +227,15 @@ TITLES = {"point-e": "Point-E", "dream-fields": "Dream Fields", "dreamfusion": "
 SYSTEMS = {
     "point-e": (
         "image", "text_to_image", "remove_background", "weights", "guidance", "steps", "points", "resolution", "faces",
-        "texture", "save_points",
+        "texture", "normal_map", "save_points",
     ),
     "dream-fields": (
         "start", "preset", "iterations", "rendered", "views", "weights", "scorer", "resolution", "faces", "texture",
-        "dream_fields",
+        "normal_map", "dream_fields",
     ),
     "dreamfusion": (
         "negative_prompt", "start", "preset", "iterations", "rendered", "views", "guidance", "weights", "scorer",
-        "resolution", "faces", "texture", "dreamfusion",
+        "resolution", "faces", "texture", "normal_map", "dreamfusion",
     ),
 }  # fmt: skip
 """What each system can be told, besides what all can."""

@@ -61,7 +61,7 @@ def main() -> None:
         for name, model in models.items():
             began = time.perf_counter()
             making = point_e.surface(points, colours, model, 128, 50_000, torch.device("cpu"))
-            mesh = finished(making)
+            mesh, _ = finished(making)
             seconds = time.perf_counter() - began
             facts = compared(mesh, thing, rng) | {"seconds": seconds}
             found[name].append(facts)
@@ -73,12 +73,12 @@ def main() -> None:
         print(f"{name:8}" + "".join(f"{np.mean([row[key] for row in rows]):12.3f}" for key in keys))
 
 
-def finished(making: Generator[float, None, Mesh]) -> Mesh:
+def finished(making: Generator[float, None, tuple[Mesh, Mesh]]) -> tuple[Mesh, Mesh]:
     while True:
         try:
             next(making)
         except StopIteration as end:
-            made: Mesh = end.value
+            made: tuple[Mesh, Mesh] = end.value
             return made
 
 

@@ -40,6 +40,7 @@ TITLES = {
     "around": "Center",
     "auto": "Automatic",
     "bake_faces": "Faces",
+    "bake_normals": "Normal Map",
     "bake_size": "Texture Size",
     "cpu": "CPU",
     "cuda": "CUDA",

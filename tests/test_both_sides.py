@@ -88,20 +88,23 @@ def test_the_addon_reads_the_backends_previews(tmp_path: Path) -> None:
             picture_files.read_plain_png(wrong)
 
 
-@pytest.mark.parametrize("textured", [False, True])
-def test_the_addon_reads_the_backends_mesh(textured: bool, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["coloured", "textured", "mapped"])
+def test_the_addon_reads_the_backends_mesh(kind: str, tmp_path: Path) -> None:
     random = np.random.default_rng(2)
     vertices = random.uniform(-1, 1, (30, 3)).astype(np.float32)
     faces = random.permuted(np.tile(np.arange(30), (20, 1)), axis=1)[:, :3].astype(np.int32)
     colors = random.integers(0, 256, (30, 3)).astype(np.uint8)
     uvs = random.uniform(0, 1, (30, 2)).astype(np.float32)
-    picture = random.integers(0, 256, (16, 16, 3)).astype(np.uint8)
-    mesh = Mesh(vertices, faces, None if textured else colors, uvs if textured else None, picture if textured else None)
+    picture, normals = random.integers(0, 256, (2, 16, 16, 3)).astype(np.uint8)
+    mesh = Mesh(vertices, faces, colors)
+    if kind != "coloured":
+        mesh = Mesh(vertices, faces, None, uvs, picture, normals if kind == "mapped" else None)
     export.write_all(mesh, BOX_TO_WORLD, tmp_path)
     read = glb.read_glb(tmp_path / "mesh.glb")
     np.testing.assert_array_equal(read.positions, vertices)
     np.testing.assert_array_equal(read.faces, faces)
-    if textured:
+    assert read.normal_map == (export.png(normals) if kind == "mapped" else None)
+    if kind != "coloured":
         assert read.uvs is not None
         assert read.texture == export.png(picture)
         np.testing.assert_allclose(read.uvs, uvs * (1, -1) + (0, 1), atol=1e-6)  # glTF's origin is the top left

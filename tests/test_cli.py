@@ -89,12 +89,13 @@ def test_command_line_and_wire_refuse_the_same_values_in_the_same_words(seed: in
 def test_options_are_the_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     arguments = (
-        "data --out o --preset paper --seconds 7 --exposure --mesh-level 12.5 --mesh-watertight --mesh-texture 64"
+        "data --out o --preset paper --seconds 7 --exposure --mesh-level 12.5 --mesh-watertight --mesh-texture 64 "
+        "--mesh-normal-map"
     )
     given = cli.parser().parse_args(["nerf", *arguments.split()])
     expected = settings.NerfSettings(
         dataset=str(tmp_path / "data"), preset="paper", seconds=7.0, exposure=True,
-        mesh=settings.MeshSettings(level=12.5, watertight=True, texture=64),
+        mesh=settings.MeshSettings(level=12.5, watertight=True, texture=64, normal_map=True),
     )  # fmt: skip
     assert cli.read_options(settings.NerfSettings, given) == expected
     plain = cli.read_options(settings.RenderSettings, cli.parser().parse_args(["render", "r", "--out", "o"]))

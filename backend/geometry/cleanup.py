@@ -29,7 +29,7 @@ def clean(mesh: Mesh) -> Mesh:
     _, once = np.unique(turned, axis=0, return_index=True)
     faces = faces[np.sort(once)]
     _, group, count = np.unique(np.sort(faces, axis=1), axis=0, return_inverse=True, return_counts=True)
-    welded = replace(mesh, vertices=mesh.vertices[first], faces=faces, colors=colors, uvs=None, texture=None)
+    welded = Mesh(mesh.vertices[first], faces, colors)
     return select(welded, np.asarray(count[group.ravel()] == 1))
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Mesh files: GLB (glTF 2.0 binary), PLY (binary) and OBJ, with MTL and PNG where there is a texture.
+"""Mesh files: GLB (glTF 2.0 binary), PLY (binary) and OBJ, with MTL and PNG where there is a texture or a normal map.
 
 The GLB keeps box coordinates and carries the way to the world in its node's matrix; PLY and OBJ, which have no nodes,
 are written in world coordinates (Z up, as the dataset). Nothing here is atomic: write into a folder that is renamed
@@ -47,7 +47,8 @@ def to_world(mesh: Mesh, box_to_world: ArrayLike) -> NDArray[np.float64]:
 
 
 def write_all(mesh: Mesh, box_to_world: ArrayLike, folder: Path, name: str = "mesh") -> dict[str, str]:
-    """Every format into ``folder``; the file names by role: mesh (GLB), ply, obj and, if textured, mtl and texture."""
+    """Every format into ``folder``; the file names by role: mesh (GLB), ply, obj and, if textured, mtl, texture and, if
+    there is one, normal_map."""
     (folder / f"{name}.glb").write_bytes(glb(mesh, box_to_world))
     (folder / f"{name}.ply").write_bytes(ply(mesh, box_to_world))
     files = {"mesh": f"{name}.glb", "ply": f"{name}.ply", "obj": f"{name}.obj"}
@@ -55,6 +56,11 @@ def write_all(mesh: Mesh, box_to_world: ArrayLike, folder: Path, name: str = "me
         files |= {"mtl": f"{name}.mtl", "texture": f"{name}.png"}
         (folder / files["texture"]).write_bytes(png(mesh.texture))
         material = f"newmtl surface\nKa 0 0 0\nKd 1 1 1\nKs 0 0 0\nillum 1\nmap_Kd {files['texture']}\n"
+        if mesh.normal_map is not None:
+            files["normal_map"] = f"{name}_normals.png"
+            (folder / files["normal_map"]).write_bytes(png(mesh.normal_map))
+            # Blender knows normal maps by the one name, which others give to heights; these know them by the other.
+            material += f"map_Bump -bm 1 {files['normal_map']}\nnorm {files['normal_map']}\n"
         (folder / files["mtl"]).write_text(material, encoding="ascii", newline="\n")
     with (folder / files["obj"]).open("w", encoding="ascii", newline="\n") as stream:
         stream.writelines(obj(mesh, box_to_world, files.get("mtl")))
@@ -62,7 +68,7 @@ def write_all(mesh: Mesh, box_to_world: ArrayLike, folder: Path, name: str = "me
 
 
 def png(image: NDArray[np.uint8]) -> bytes:
-    """PNG of an sRGB picture [H, W, 3]."""
+    """PNG of a picture [H, W, 3], which says nothing of its colour space."""
     stream = io.BytesIO()
     Image.fromarray(image).save(stream, "PNG")
     return stream.getvalue()
@@ -71,7 +77,8 @@ def png(image: NDArray[np.uint8]) -> bytes:
 def glb(mesh: Mesh, box_to_world: ArrayLike) -> bytes:
     """glTF 2.0 binary: one node with matrix ``Y_UP @ box_to_world``, one mesh in box coordinates, one rough material.
 
-    With a texture: TEXCOORD_0 and the PNG inside; else, with colours: COLOR_0 in linear light, 16 bits, RGBA.
+    With a texture: TEXCOORD_0 and the PNG inside, and that of the normal map where there is one; else, with colours:
+    COLOR_0 in linear light, 16 bits, RGBA.
     """
     buffer = _Buffer()
     limits = {"min": mesh.vertices.min(axis=0).tolist(), "max": mesh.vertices.max(axis=0).tolist()}
@@ -94,10 +101,13 @@ def glb(mesh: Mesh, box_to_world: ArrayLike) -> bytes:
     if mesh.texture is not None and mesh.uvs is not None:
         top_left = np.stack([mesh.uvs[:, 0], 1.0 - mesh.uvs[:, 1]], axis=1)
         attributes["TEXCOORD_0"] = buffer.accessor(top_left.astype("<f4"), FLOAT, "VEC2", VERTICES)
-        document["images"] = [{"mimeType": "image/png", "bufferView": buffer.view(png(mesh.texture))}]
+        pictures = [mesh.texture] if mesh.normal_map is None else [mesh.texture, mesh.normal_map]
+        document["images"] = [{"mimeType": "image/png", "bufferView": buffer.view(png(image))} for image in pictures]
         document["samplers"] = [{"magFilter": 9729, "minFilter": 9987, "wrapS": 33071, "wrapT": 33071}]
-        document["textures"] = [{"source": 0, "sampler": 0}]
+        document["textures"] = [{"source": index, "sampler": 0} for index in range(len(pictures))]
         material["pbrMetallicRoughness"]["baseColorTexture"] = {"index": 0}
+        if mesh.normal_map is not None:
+            material["normalTexture"] = {"index": 1}
     elif mesh.colors is not None:
         light = np.rint(srgb_to_linear(np.arange(256) / 255.0) * 65535.0).astype("<u2")[mesh.colors]
         rgba = np.concatenate([light, np.full((len(light), 1), 65535, dtype="<u2")], axis=1)

@@ -23,7 +23,8 @@ class Mesh:
     """Triangles in box coordinates.
 
     vertices: float32 [V, 3]; faces: int32 [F, 3], counter-clockwise seen from outside; colors: uint8 [V, 3] sRGB;
-    uvs: float32 [V, 2], origin bottom-left; texture: uint8 [H, W, 3] sRGB, first row at the top (v = 1).
+    uvs: float32 [V, 2], origin bottom-left; texture: uint8 [H, W, 3] sRGB, first row at the top (v = 1); normal_map:
+    uint8 [H, W, 3] beside a texture, of directions in the frames of ``tangent_frames``.
     """
 
     vertices: NDArray[np.float32]
@@ -31,6 +32,7 @@ class Mesh:
     colors: NDArray[np.uint8] | None = None
     uvs: NDArray[np.float32] | None = None
     texture: NDArray[np.uint8] | None = None
+    normal_map: NDArray[np.uint8] | None = None
 
 
 def face_crosses(mesh: Mesh) -> NDArray[np.float64]:
@@ -78,15 +80,35 @@ def weld(vertices: NDArray[np.float32]) -> tuple[NDArray[np.intp], NDArray[np.in
 
 
 def vertex_normals(mesh: Mesh) -> NDArray[np.float32]:
-    """Unit normals [V, 3]: area-weighted mean of the faces around each place, the same on both sides of a seam."""
+    """Unit normals [V, 3]: means of the faces around each place, by the angles of their corners there (Thürmer and
+    Wüthrich 1998), as Blender shades a smooth mesh; the same on both sides of a seam."""
     _, place = weld(mesh.vertices)
-    crosses = face_crosses(mesh)
-    corners = place[mesh.faces].ravel()
-    count = int(place.max(initial=-1)) + 1
-    sums = np.stack([np.bincount(corners, np.repeat(crosses[:, i], 3), count) for i in range(3)], axis=1)
-    length = np.linalg.norm(sums, axis=1, keepdims=True)
-    normals = np.where(length > 0, sums / np.maximum(length, 1e-300), (0.0, 0.0, 1.0))
-    return normals[place].astype(np.float32)
+    corners = mesh.vertices[mesh.faces].astype(np.float64)
+    facing = unit(face_crosses(mesh))
+    sums = np.zeros((int(place.max(initial=-1)) + 1, 3))
+    for k in range(3):
+        a, b = corners[:, (k + 1) % 3] - corners[:, k], corners[:, (k + 2) % 3] - corners[:, k]
+        add_at(sums, place[mesh.faces[:, k]], facing * angles(a, b)[:, None])
+    sums[~sums.any(axis=1)] = (0.0, 0.0, 1.0)
+    return unit(sums)[place].astype(np.float32)
+
+
+def unit(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Vectors [..., 3] at length one; those that have none stay."""
+    scaled: NDArray[np.float64] = vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-300)
+    return scaled
+
+
+def angles(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Angles [N] between vectors [N, 3] and [N, 3], in radians; exact for small ones, 0 where a vector is."""
+    found: NDArray[np.float64] = np.arctan2(np.linalg.norm(np.cross(a, b), axis=1), np.einsum("ni,ni->n", a, b))
+    return found
+
+
+def add_at(sums: NDArray[np.float64], rows: NDArray[np.integer], values: NDArray[np.float64]) -> None:
+    """Adds values [N, 3] to the ``rows`` [N] of sums [M, 3], each as often as it is named."""
+    for i in range(3):
+        sums[:, i] += np.bincount(rows, values[:, i], len(sums))
 
 
 def components(mesh: Mesh) -> NDArray[np.int32]:

@@ -21,7 +21,7 @@ REACH = (0.02, -0.08)  # box units before and behind the surface in which the fi
 
 
 def bake(settings: BakeSettings, out: Path, resume: Snapshot | None = None) -> Pipeline:
-    """GLB, PLY and OBJ of the mesh, with fewer faces if asked, and its texture.
+    """GLB, PLY and OBJ of the mesh, with fewer faces if asked, its texture, and a map of the normals it had.
 
     With a result, the source is in the world of its training; else it stays in whatever coordinates it has.
     """
@@ -43,8 +43,8 @@ def bake(settings: BakeSettings, out: Path, resume: Snapshot | None = None) -> P
     else:
         colour = transfer.colours_of(mesh)
     yield Progress("mesh", 0, 0, 0.02)
-    mesh = cleanup.decimate(mesh, settings.faces)
-    baking = texture.bake(replace(mesh, colors=None), colour, settings.texture)
+    reduced = replace(cleanup.decimate(mesh, settings.faces), colors=None)
+    baking = texture.bake(reduced, colour, settings.texture, mesh if settings.normal_map else None)
     while True:
         try:
             share = next(baking)

@@ -170,7 +170,11 @@ def _write(
 ) -> Generator[Progress, None, tuple[dict[str, Any], NDArray[np.uint8]]]:
     """The mesh and the field of one object; what is told of it, and its views in a row."""
     wanted = MeshSettings(
-        resolution=settings.resolution, faces=settings.faces, texture=settings.texture, watertight=True
+        resolution=settings.resolution,
+        faces=settings.faces,
+        texture=settings.texture,
+        normal_map=settings.normal_map,
+        watertight=True,
     )
     device, ending = field.origin.device, f"_{place + 1}" if place else ""
     eyes = np.array(scene(field, np.eye(4)).eyes)

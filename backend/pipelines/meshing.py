@@ -52,14 +52,14 @@ def make_mesh(
     density, lower, spacing = yield from sample_density(field, settings.resolution, device)
     level, mesh = yield from find_surface(density, lower, spacing, settings, eyes)
     yield 0.45
-    mesh = cleanup.smooth(settled(field, mesh, spacing, device))
-    mesh = cleanup.decimate(mesh, settings.faces)
+    fine = cleanup.smooth(settled(field, mesh, spacing, device))
+    mesh = cleanup.decimate(fine, settings.faces)
     if settings.watertight:
         mesh = cleanup.make_watertight(mesh)
     yield 0.5
     colour = seen_colour(field, (2 * spacing, -8 * spacing), device)
     if settings.texture:
-        baking = texture.bake(mesh, colour, settings.texture)
+        baking = texture.bake(mesh, colour, settings.texture, fine if settings.normal_map else None)
         while True:
             try:
                 yield 0.5 + 0.4 * next(baking)

@@ -285,10 +285,12 @@ def mesh(job: Job, out: Path) -> Generator[Progress, None, list[dict[str, Any]]]
         before, each = SAMPLED + (1 - SAMPLED) * index / count, (1 - SAMPLED) / count
         yield Progress("mesh", index, count, before, preview=picture, snapshot=job.snapshot)
         making = surface(points, colours, model, job.settings.resolution, job.settings.faces, job.device)
-        made = yield from telling(making, Progress("mesh", index, count, before, snapshot=job.snapshot), before + each)
+        progress = Progress("mesh", index, count, before, snapshot=job.snapshot)
+        made, fine = yield from telling(making, progress, before + each)
         ending = f"_{index + 1}" if index else ""
         if job.settings.texture:
-            painting = texture.bake(made, colours_of(made), job.settings.texture)
+            known = fine if job.settings.normal_map else None
+            painting = texture.bake(made, colours_of(made), job.settings.texture, known)
             progress = Progress("texture", index, count, before + each, snapshot=job.snapshot)
             made = yield from telling(painting, progress, progress.fraction)
         box_to_world = standing(made.vertices, metres)
@@ -317,8 +319,9 @@ def surface(
     resolution: int,
     faces: int,
     device: torch.device,
-) -> Generator[float, None, Mesh]:
-    """A closed mesh of about ``faces`` triangles around points [K, 3]. Yields the share done.
+) -> Generator[float, None, tuple[Mesh, Mesh]]:
+    """A closed mesh of about ``faces`` triangles around points [K, 3], and the one that it was reduced from, which has
+    no colours. Yields the share done.
 
     As published, each vertex has the colour of its nearest point. Without a model, a ball is rolled around the points,
     and those around a vertex agree on its colour. Raises Gen3DError where there is no surface.
@@ -331,10 +334,10 @@ def surface(
     else:
         distance = sdf.distance_to(model, torch.from_numpy(points).to(device))
         values = yield from sdf.traced_field(distance, device, resolution)
-    made = cleanup.remove_floaters(cleanup.remove_inside(Mesh(*sdf.solid(values))), FLOATERS)
+    fine = cleanup.remove_floaters(cleanup.remove_inside(Mesh(*sdf.solid(values))), FLOATERS)
     if model is None:  # the points scatter
-        made = cleanup.smooth(made, ROUNDS)
-    made = cleanup.decimate(made, faces)
+        fine = cleanup.smooth(fine, ROUNDS)
+    made = cleanup.decimate(fine, faces)
     if model is None:
-        return replace(made, colors=enclosure.usual_colours(points, colours, made.vertices))
-    return replace(made, colors=colours[sdf.nearest(points, made.vertices)])
+        return replace(made, colors=enclosure.usual_colours(points, colours, made.vertices)), fine
+    return replace(made, colors=colours[sdf.nearest(points, made.vertices)]), fine

@@ -116,7 +116,12 @@ class GEN3D_OT_retexture(bpy.types.Operator):
 def _baking(context: bpy.types.Context, mesh: bytes) -> dict[str, Any]:
     plan = context.scene.gen3d.results
     source = handover.keep(backend_places()[0], mesh, ".ply")
-    return {"source": str(source), "faces": plan.bake_faces, "texture": plan.bake_size}
+    return {
+        "source": str(source),
+        "faces": plan.bake_faces,
+        "texture": plan.bake_size,
+        "normal_map": plan.bake_normals,
+    }
 
 
 def _start(operator: bpy.types.Operator, item: bpy.types.Object, kind: str, wanted: dict[str, Any]) -> set[str]:

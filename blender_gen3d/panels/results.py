@@ -36,7 +36,7 @@ class GEN3D_PT_results_mesh(bpy.types.Panel):
     def draw(self, context: bpy.types.Context) -> None:
         layout, plan = column(self.layout), context.scene.gen3d.results
         layout.prop(plan, "density", text="Surface", slider=True)
-        props(layout, plan.mesh, ("faces", "resolution", "texture", "floaters", "watertight"))
+        props(layout, plan.mesh, ("faces", "resolution", "texture", "normal_map", "floaters", "watertight"))
         self.layout.operator("gen3d.remesh", icon="MOD_REMESH")
         running(self.layout, "remesh")
 
@@ -48,7 +48,7 @@ class GEN3D_PT_results_texture(bpy.types.Panel):
     bl_label = "Texture"
 
     def draw(self, context: bpy.types.Context) -> None:
-        props(column(self.layout), context.scene.gen3d.results, ("bake_size", "bake_faces"))
+        props(column(self.layout), context.scene.gen3d.results, ("bake_size", "bake_faces", "bake_normals"))
         self.layout.operator("gen3d.bake", icon="GROUP_VCOL")
         self.layout.operator("gen3d.retexture", icon="TEXTURE")
         running(self.layout, "bake")

@@ -49,7 +49,7 @@ class GEN3D_PT_train_mesh(bpy.types.Panel):
 
     def draw(self, context: bpy.types.Context) -> None:
         layout, plan = column(self.layout), context.scene.gen3d.nerf.mesh
-        props(layout, plan, ("resolution", "faces", "texture", "level", "floaters", "watertight"))
+        props(layout, plan, ("resolution", "faces", "texture", "normal_map", "level", "floaters", "watertight"))
 
 
 class GEN3D_PT_train_more(bpy.types.Panel):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Reads the binary glTF that the backend writes: one mesh of triangles with colours or a texture. Needs no bpy.
+"""Reads the binary glTF that the backend writes: one mesh of triangles with colours or textures. Needs no bpy.
 
 glTF 2.0, sections 3.6 (accessors) and 4.4 (GLB). Nothing in the file is trusted: every offset and index is checked.
 """
@@ -26,7 +26,8 @@ _COLUMNS = {"SCALAR": 1, "VEC2": 2, "VEC3": 3, "VEC4": 4}
 class GlbMesh:
     """Positions float32 [V, 3] and faces int32 [F, 3]; then what there is of
 
-    colors: float32 [V, 4], linear; uvs: float32 [V, 2], origin TOP left as in glTF; texture: an encoded PNG.
+    colors: float32 [V, 4], linear; uvs: float32 [V, 2], origin TOP left as in glTF; texture and, beside it, normal_map:
+    encoded PNGs.
     """
 
     positions: NDArray[np.float32]
@@ -34,6 +35,7 @@ class GlbMesh:
     colors: NDArray[np.float32] | None
     uvs: NDArray[np.float32] | None
     texture: bytes | None
+    normal_map: bytes | None
 
 
 def read_glb(path: Path) -> GlbMesh:
@@ -70,12 +72,14 @@ def _read(data: bytes) -> GlbMesh:
     for values in (colors, uvs):
         if values is not None and len(values) != len(positions):
             raise ValueError("colours or UVs do not match the vertices")
+    material = gltf["materials"][primitive["material"]] if uvs is not None else {}
     return GlbMesh(
         positions.astype(np.float32),
         faces.astype(np.int32),
         colors,
         None if uvs is None else uvs.astype(np.float32),
-        _texture(gltf, body) if uvs is not None else None,
+        _picture(gltf, body, material["pbrMetallicRoughness"]["baseColorTexture"]) if uvs is not None else None,
+        _picture(gltf, body, material["normalTexture"]) if "normalTexture" in material else None,
     )
 
 
@@ -103,10 +107,12 @@ def _unit(values: NDArray[Any]) -> NDArray[np.float32]:
     return (values / np.iinfo(values.dtype).max).astype(np.float32)
 
 
-def _texture(gltf: dict[str, Any], body: bytes) -> bytes:
-    view = gltf["bufferViews"][gltf["images"][0]["bufferView"]]
+def _picture(gltf: dict[str, Any], body: bytes, texture: dict[str, Any]) -> bytes:
+    """The encoded PNG of one of a material's textures."""
+    image = gltf["images"][gltf["textures"][texture["index"]]["source"]]
+    view = gltf["bufferViews"][image["bufferView"]]
     offset = int(view.get("byteOffset", 0))
     picture = body[offset : offset + int(view["byteLength"])]
     if offset < 0 or not picture.startswith(b"\x89PNG"):
-        raise ValueError("the texture is no PNG")
+        raise ValueError("a texture is no PNG")
     return picture

@@ -19,18 +19,20 @@ def colour_material(name: str, attribute: str, average: Sequence[float]) -> bpy.
     return material
 
 
-def texture_material(name: str, png: bytes) -> bpy.types.Material:
-    """Matte, coloured by a picture (sRGB PNG) that is packed into the .blend file."""
+def texture_material(name: str, png: bytes, normal_map: bytes | None = None) -> bpy.types.Material:
+    """Matte, coloured by a picture (sRGB PNG), its normals bent by a tangent-space map (PNG, green along growing v)
+    where there is one. Both are packed into the .blend file."""
     material, shader = _matte(name)
-    image = bpy.data.images.new(name, 8, 8)
-    image.pack(data=png, data_len=len(png))
-    image.source = "FILE"
-    image.colorspace_settings.name = "sRGB"
-    node = material.node_tree.nodes.new("ShaderNodeTexImage")
-    node.image = image
-    node.location = (-300.0, 300.0)
-    material.node_tree.links.new(node.outputs["Color"], shader.inputs["Base Color"])
-    material.node_tree.nodes.active = node  # solid shading by texture shows the active one
+    tree = material.node_tree
+    node = _picture(tree, name, png, "sRGB", (-300.0, 300.0))
+    tree.links.new(node.outputs["Color"], shader.inputs["Base Color"])
+    if normal_map is not None:
+        bent = tree.nodes.new("ShaderNodeNormalMap")
+        bent.location = (-200.0, 0.0)
+        there = _picture(tree, f"{name} normals", normal_map, "Non-Color", (-500.0, 0.0))
+        tree.links.new(there.outputs["Color"], bent.inputs["Color"])
+        tree.links.new(bent.outputs["Normal"], shader.inputs["Normal"])
+    tree.nodes.active = node  # solid shading by texture shows the active one
     return material
 
 
@@ -60,3 +62,16 @@ def _matte(name: str) -> tuple[bpy.types.Material, bpy.types.ShaderNode]:
     shader.inputs["Roughness"].default_value = 1.0
     shader.inputs["Specular IOR Level"].default_value = 0.0
     return material, shader
+
+
+def _picture(
+    tree: bpy.types.NodeTree, name: str, png: bytes, space: str, location: tuple[float, float]
+) -> bpy.types.ShaderNode:
+    image = bpy.data.images.new(name, 8, 8)
+    image.pack(data=png, data_len=len(png))
+    image.source = "FILE"
+    image.colorspace_settings.name = space
+    node = tree.nodes.new("ShaderNodeTexImage")
+    node.image = image
+    node.location = location
+    return node

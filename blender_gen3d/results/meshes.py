@@ -15,7 +15,7 @@ COLORS, UVS = "Color", "UVMap"
 
 
 def build_mesh(source: GlbMesh, name: str) -> bpy.types.Mesh:
-    """A smooth-shaded Blender mesh with its colour attribute or its UVs and texture, and a material that shows them.
+    """A smooth-shaded Blender mesh with its colour attribute or its UVs and textures, and a material that shows them.
 
     Where the atlas has split vertices along its seams they are joined again: UVs belong to face corners in Blender.
     """
@@ -36,7 +36,7 @@ def build_mesh(source: GlbMesh, name: str) -> bpy.types.Mesh:
         uvs = source.uvs[corners]
         uvs[:, 1] = 1.0 - uvs[:, 1]
         layer.uv.foreach_set("vector", uvs.ravel())
-        mesh.materials.append(texture_material(name, source.texture))
+        mesh.materials.append(texture_material(name, source.texture, source.normal_map))
     elif source.colors is not None:
         _colour(mesh, to_srgb8(source.colors))
         mesh.materials.append(colour_material(name, COLORS, source.colors[:, :3].mean(axis=0).tolist()))

@@ -52,6 +52,7 @@ class ResultSettings:
     )
     mesh: settings.MeshSettings = field(default_factory=settings.MeshSettings)
     bake_size: int = option(1024, low=16, high=8192, help="side of the texture in pixels")
+    bake_normals: bool = option(False, help="also bake what the mesh loses with its triangles into a normal map")
     bake_faces: int = option(
         0, low=0, high=5_000_000, help="target number of triangles before the texture is made; 0 keeps all"
     )

@@ -51,6 +51,7 @@ def glb(
     srgb: NDArray[np.uint8] | None = None,
     uvs: NDArray[np.float32] | None = None,
     texture: bytes | None = None,
+    normal_map: bytes | None = None,
     box_to_world: Any = BOX_TO_WORLD,
 ) -> bytes:
     """A binary glTF; uvs with their origin top left."""
@@ -81,8 +82,14 @@ def glb(
         "meshes": [{"primitives": [{"attributes": attributes, "indices": indices, "material": 0}]}],
         "materials": [{"pbrMetallicRoughness": {}}],
     }
-    if texture is not None:
-        gltf["images"] = [{"bufferView": view(texture), "mimeType": "image/png"}]
+    pictures = [picture for picture in (texture, normal_map) if picture is not None]
+    if pictures:
+        surface = gltf["materials"][0]
+        gltf["images"] = [{"bufferView": view(picture), "mimeType": "image/png"} for picture in pictures]
+        gltf["textures"] = [{"source": number} for number in range(len(pictures))]
+        surface["pbrMetallicRoughness"]["baseColorTexture"] = {"index": 0}
+        if normal_map is not None:
+            surface["normalTexture"] = {"index": 1}
     gltf |= {"accessors": accessors, "bufferViews": views, "buffers": [{"byteLength": len(body)}]}
     text = json.dumps(gltf).encode()
     text += b" " * (-len(text) % 4)

@@ -26,14 +26,15 @@ glb = addon.module("results.glb")
 importing = addon.module("results.importing")
 
 
-def textured_square() -> bytes:
+def textured_square(normal_map: bytes | None = None, to_uv: Any = ((1, 0), (0, 1))) -> bytes:
     """Two triangles that share no vertex (an atlas seam) under a picture of four colours."""
     square = np.array([[-0.5, -0.5, 0], [0.5, -0.5, 0], [0.5, 0.5, 0], [-0.5, 0.5, 0]], np.float32)
     places = np.array([0, 1, 2, 0, 2, 3])
-    uvs = np.array([[0, 1], [1, 1], [1, 0], [0, 0]], np.float32)  # origin top left
+    uvs = (square[:, :2] @ np.array(to_uv, np.float32).T) * (1, -1) + 0.5  # origin top left
     colours = np.array([[[200, 30, 30], [30, 200, 30]], [[30, 30, 200], [200, 200, 30]]], np.uint8)
     picture = results.png(colours.repeat(8, axis=0).repeat(8, axis=1))
-    return results.glb(square[places], np.arange(6).reshape(2, 3), uvs=uvs[places], texture=picture)
+    uvs = uvs[places].astype(np.float32)
+    return results.glb(square[places], np.arange(6).reshape(2, 3), uvs=uvs, texture=picture, normal_map=normal_map)
 
 
 def test_lands_where_it_was_captured(tmp_path: Path) -> None:
@@ -96,6 +97,57 @@ def test_texture_lies_the_right_way_up_and_seams_are_joined(tmp_path: Path) -> N
     np.testing.assert_allclose(corner, (30, 30, 200), atol=1.0)
 
 
+def test_a_normal_map_is_packed_data_that_bends_the_shader(tmp_path: Path) -> None:
+    told = np.random.default_rng(0).integers(0, 256, (8, 8, 3)).astype(np.uint8)
+    item = importing.import_result(results.result(tmp_path / "r", textured_square(results.png(told)))).object
+    tree = item.active_material.node_tree
+    shader = next(node for node in tree.nodes if node.type == "BSDF_PRINCIPLED")
+    (bent,) = shader.inputs["Normal"].links
+    assert (bent.from_node.type, bent.from_node.space) == ("NORMAL_MAP", "TANGENT")
+    (there,) = bent.from_node.inputs["Color"].links
+    image = there.from_node.image
+    assert image.packed_file is not None and image.colorspace_settings.name == "Non-Color"
+    assert tuple(image.size) == (8, 8)
+    pixels = np.array(image.pixels).reshape(8, 8, 4)[::-1, :, :3]
+    np.testing.assert_array_equal(np.round(255.0 * pixels), told)
+    (colour,) = shader.inputs["Base Color"].links
+    assert colour.from_node == tree.nodes.active, "which solid shading shows"
+    assert colour.from_node.image.colorspace_settings.name == "sRGB"
+    again = importing.import_result(results.result(tmp_path / "plain", textured_square())).object
+    assert not any(node.type == "NORMAL_MAP" for node in again.active_material.node_tree.nodes)
+
+
+TURNS = {"upright": ((1, 0), (0, 1)), "turned": ((0, -1), (1, 0)), "mirrored": ((-1, 0), (0, 1))}
+
+
+@pytest.mark.parametrize("turn", TURNS)
+def test_a_normal_map_bends_light_where_it_says(turn: str, tmp_path: Path) -> None:
+    """Red along growing u, green along growing v, of however turned a picture: as the backend bakes it."""
+    bent = np.array((0.48, 0.6, 0.64))
+    flat = np.rint((bent + 1) * 127.5).astype(np.uint8)
+    data = textured_square(results.png(np.tile(flat, (8, 8, 1))), TURNS[turn])
+    item = importing.import_result(results.result(tmp_path / "r", data)).object
+    seen = _normals(item, tmp_path / "seen.png")
+    expected = np.array((*(np.array(TURNS[turn]).T @ bent[:2]), bent[2]))  # the transpose leads from the picture back
+    np.testing.assert_allclose(seen[8:56, 8:56].reshape(-1, 3), np.tile(expected, (48 * 48, 1)), atol=0.05)
+
+
+def _normals(item: bpy.types.Object, path: Path) -> Any:
+    """What the normal map makes of the normals, seen as ``_rendered`` does, in the object's coordinates."""
+    tree = item.active_material.node_tree
+    bent = next(node for node in tree.nodes if node.type == "NORMAL_MAP")
+    output = next(node for node in tree.nodes if node.type == "OUTPUT_MATERIAL")
+    half, shine = tree.nodes.new("ShaderNodeVectorMath"), tree.nodes.new("ShaderNodeEmission")
+    half.operation = "MULTIPLY_ADD"
+    half.inputs[1].default_value = half.inputs[2].default_value = (0.5, 0.5, 0.5)
+    tree.links.new(bent.outputs["Normal"], half.inputs[0])
+    tree.links.new(half.outputs["Vector"], shine.inputs["Color"])
+    tree.links.new(shine.outputs["Emission"], output.inputs["Surface"])
+    stored = _rendered(item, path, "CYCLES")[..., :3] / 255.0
+    linear = np.where(stored <= 0.04045, stored / 12.92, ((stored + 0.055) / 1.055) ** 2.4)
+    return (2.0 * linear - 1.0) @ np.array(item.matrix_world.to_3x3().normalized())
+
+
 @pytest.mark.parametrize("kind", ["vertex", "texture"])
 def test_rendered_colours_are_the_captured_ones(kind: str, tmp_path: Path) -> None:
     """Under an even white light a matte surface shows its own colour: base colour times light of 1."""
@@ -138,10 +190,34 @@ os._exit(0)
 """
 
 
-@pytest.mark.parametrize("kind", ["vertex", "texture"])
+def test_blenders_own_readers_take_the_normal_map(tmp_path: Path) -> None:
+    """Of GLB and of OBJ as the backend writes them: the same nodes, the same pixels, once OBJ's are said to be data."""
+    told = np.random.default_rng(0).integers(0, 256, (8, 8, 3)).astype(np.uint8)
+    (tmp_path / "a.glb").write_bytes(textured_square(results.png(told)))
+    (tmp_path / "a_normals.png").write_bytes(results.png(told))
+    (tmp_path / "a.mtl").write_text("newmtl surface\nmap_Bump -bm 1 a_normals.png\nnorm a_normals.png\n")
+    corners = "v 0 0 0\nv 1 0 0\nv 0 1 0\nvt 0 0\nvt 1 0\nvt 0 1\n"
+    (tmp_path / "a.obj").write_text(f"mtllib a.mtl\nusemtl surface\n{corners}f 1/1 2/2 3/3\n")
+    for name, reader in (("a.glb", bpy.ops.import_scene.gltf), ("a.obj", bpy.ops.wm.obj_import)):
+        reader(filepath=str(tmp_path / name))
+        tree = bpy.context.object.active_material.node_tree
+        shader = next(node for node in tree.nodes if node.type == "BSDF_PRINCIPLED")
+        bent = shader.inputs["Normal"].links[0].from_node
+        assert bent.type == "NORMAL_MAP" and bent.inputs["Strength"].default_value == 1.0
+        image = bent.inputs["Color"].links[0].from_node.image
+        if name == "a.obj":
+            image.colorspace_settings.name = "Non-Color"
+        assert image.colorspace_settings.name == "Non-Color"
+        pixels = np.array(image.pixels).reshape(8, 8, 4)[::-1, :, :3]
+        np.testing.assert_array_equal(np.round(255.0 * pixels), told)
+
+
+@pytest.mark.parametrize("kind", ["vertex", "texture", "normal map"])
 def test_colours_survive_a_gltf_export(kind: str, tmp_path: Path) -> None:
     """Exported in a process of its own, because some versions crash at their end after an export."""
-    data = results.coloured_cube()[0] if kind == "vertex" else textured_square()
+    told = np.random.default_rng(0).integers(0, 256, (8, 8, 3)).astype(np.uint8)
+    normals = results.png(told) if kind == "normal map" else None
+    data = results.coloured_cube()[0] if kind == "vertex" else textured_square(normals)
     importing.import_result(results.result(tmp_path / "r", data))
     bpy.ops.wm.save_as_mainfile(filepath=str(tmp_path / "saved.blend"))
     (tmp_path / "export.py").write_text(EXPORT)
@@ -154,10 +230,13 @@ def test_colours_survive_a_gltf_export(kind: str, tmp_path: Path) -> None:
     (size,) = struct.unpack_from("<I", whole, 12)
     gltf = json.loads(whole[20 : 20 + size])
     attributes = gltf["meshes"][0]["primitives"][0]["attributes"]
-    if kind == "texture":
-        assert gltf["materials"][0]["pbrMetallicRoughness"]["baseColorTexture"]["index"] == 0
+    if kind != "vertex":
         again = glb.read_glb(tmp_path / "again.glb")
-        assert again.texture is not None
+        assert again.texture is not None and (again.normal_map is None) == (kind == "texture")
+        if again.normal_map is not None:
+            (tmp_path / "normals.png").write_bytes(again.normal_map)
+            np.testing.assert_array_equal(np.round(255.0 * scenes.picture(tmp_path / "normals.png")[..., :3]), told)
+            assert gltf["materials"][0]["normalTexture"].get("scale", 1.0) == 1.0
         return
     body = whole[28 + size :]
     index = attributes["COLOR_0"]

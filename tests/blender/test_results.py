@@ -184,10 +184,10 @@ def test_baking_hands_over_the_mesh_as_it_is_now(tmp_path: Path, asked: Any) -> 
     item = captured(tmp_path / "r")
     item.data.transform(Matrix.Translation((0.25, 0.0, 0.0)))
     calls = asked(textured(tmp_path / "new"))
-    bpy.context.scene.gen3d.results.bake_size = 512
+    bpy.context.scene.gen3d.results.bake_size, bpy.context.scene.gen3d.results.bake_normals = 512, True
     assert bpy.ops.gen3d.bake() == {"FINISHED"}
     kind, wanted = calls[0]
-    assert (kind, wanted["texture"], wanted.get("result", "")) == ("bake", 512, "")
+    assert (kind, wanted["texture"], wanted["normal_map"], wanted.get("result", "")) == ("bake", 512, True, "")
     source = Path(wanted["source"])
     assert source.parent == tmp_path / "home" / "inputs"
     head, _, body = source.read_bytes().partition(b"end_header\n")

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import json
 import struct
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,12 @@ def textured(coloured: Mesh) -> Mesh:
             return result
 
 
+@pytest.fixture(scope="module")
+def mapped(textured: Mesh) -> Mesh:
+    """With a normal map, which is noise."""
+    return replace(textured, normal_map=np.random.default_rng(0).integers(0, 256, (50, 50, 3)).astype(np.uint8))
+
+
 def reread(path: Path) -> Any:
     return trimesh.load(path, process=False)
 
@@ -69,10 +76,10 @@ def read(document: dict[str, Any], binary: bytes, index: int) -> NDArray[Any]:
     return values.reshape(-1, width)
 
 
-@pytest.mark.parametrize("kind", ["plain", "coloured", "textured"])
-def test_glb_is_valid_by_hand(kind: str, coloured: Mesh, textured: Mesh) -> None:
+@pytest.mark.parametrize("kind", ["plain", "coloured", "textured", "mapped"])
+def test_glb_is_valid_by_hand(kind: str, coloured: Mesh, textured: Mesh, mapped: Mesh) -> None:
     plain = Mesh(coloured.vertices, coloured.faces)
-    mesh = {"plain": plain, "coloured": coloured, "textured": textured}[kind]
+    mesh = {"plain": plain, "coloured": coloured, "textured": textured, "mapped": mapped}[kind]
     document, binary = parse(export.glb(mesh, placement()))
     assert document["asset"]["version"] == "2.0"
     assert document["buffers"] == [{"byteLength": len(binary)}]
@@ -96,10 +103,8 @@ def test_glb_is_valid_by_hand(kind: str, coloured: Mesh, textured: Mesh) -> None
     matrix = np.array(document["nodes"][0]["matrix"]).reshape(4, 4).T
     x, y, z = (placement() @ [0.3, -0.2, 0.5, 1])[:3]
     np.testing.assert_allclose(matrix @ [0.3, -0.2, 0.5, 1], [x, z, -y, 1])
-    assert {"plain": set(), "coloured": {"COLOR_0"}, "textured": {"TEXCOORD_0"}}[kind] == set(attributes) - {
-        "POSITION",
-        "NORMAL",
-    }
+    more = {"plain": set(), "coloured": {"COLOR_0"}, "textured": {"TEXCOORD_0"}, "mapped": {"TEXCOORD_0"}}[kind]
+    assert set(attributes) == {"POSITION", "NORMAL"} | more
     surface = document["materials"][0]
     assert surface["doubleSided"] is False
     assert surface["pbrMetallicRoughness"]["metallicFactor"] == 0
@@ -119,15 +124,40 @@ def test_glb_colours_are_linear_sixteen_bit(coloured: Mesh) -> None:
 
 def test_glb_texture_and_its_coordinates(textured: Mesh) -> None:
     document, binary = parse(export.glb(textured, np.eye(4)))
-    assert textured.uvs is not None
+    assert textured.uvs is not None and textured.texture is not None
     uvs = read(document, binary, document["meshes"][0]["primitives"][0]["attributes"]["TEXCOORD_0"])
     np.testing.assert_allclose(uvs, np.stack([textured.uvs[:, 0], 1 - textured.uvs[:, 1]], axis=1))
-    source = document["textures"][document["materials"][0]["pbrMetallicRoughness"]["baseColorTexture"]["index"]][
-        "source"
-    ]
-    view = document["bufferViews"][document["images"][source]["bufferView"]]
-    assert binary[view["byteOffset"] :][:8] == b"\x89PNG\r\n\x1a\n"
-    assert binary[view["byteOffset"] :][: view["byteLength"]] == export.png(textured.texture)  # type: ignore[arg-type]
+    surface, expected = document["materials"][0], export.png(textured.texture)
+    assert picture(document, binary, surface["pbrMetallicRoughness"]["baseColorTexture"]) == expected
+    assert "normalTexture" not in surface
+
+
+def picture(document: dict[str, Any], binary: bytes, texture: dict[str, Any]) -> bytes:
+    """The PNG that a material's texture is, laid over TEXCOORD_0."""
+    assert set(texture) == {"index"}
+    image = document["images"][document["textures"][texture["index"]]["source"]]
+    view = document["bufferViews"][image["bufferView"]]
+    assert image["mimeType"] == "image/png"
+    return binary[view["byteOffset"] :][: view["byteLength"]]
+
+
+def test_a_normal_map_stands_beside_the_texture(mapped: Mesh, tmp_path: Path) -> None:
+    """In GLB and in what belongs to OBJ, byte by byte as it was; without one there is no trace of it."""
+    assert mapped.texture is not None and mapped.normal_map is not None
+    document, binary = parse(export.glb(mapped, np.eye(4)))
+    surface = document["materials"][0]
+    found = picture(document, binary, surface["pbrMetallicRoughness"]["baseColorTexture"])
+    assert found == export.png(mapped.texture)
+    assert picture(document, binary, surface["normalTexture"]) == export.png(mapped.normal_map)
+    files = export.write_all(mapped, placement(), tmp_path, "lego")
+    assert sorted(files.values()) == sorted(path.name for path in tmp_path.iterdir())
+    with Image.open(tmp_path / files["normal_map"]) as image:
+        np.testing.assert_array_equal(np.asarray(image), mapped.normal_map)
+    told = (tmp_path / files["mtl"]).read_text().splitlines()
+    assert "map_Bump -bm 1 lego_normals.png" in told and "norm lego_normals.png" in told
+    glb = reread(tmp_path / files["mesh"]).dump()[0].visual.material
+    np.testing.assert_array_equal(np.asarray(glb.normalTexture), mapped.normal_map)
+    np.testing.assert_array_equal(np.asarray(glb.baseColorTexture.convert("RGB")), mapped.texture)
 
 
 def test_normals_agree_across_texture_seams(textured: Mesh) -> None:

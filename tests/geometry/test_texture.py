@@ -10,12 +10,13 @@ import pytest
 from numpy.typing import NDArray
 
 from backend.errors import Gen3DError
-from backend.geometry import atlas, texture
+from backend.geometry import atlas, charts, texture
 from backend.geometry import mesh as meshes
 from backend.geometry.cleanup import decimate
 from backend.geometry.mesh import Mesh
 from tests.patience import patience
 
+from .shading import bilinear
 from .shapes import bumpy, colour, sphere
 
 
@@ -36,19 +37,6 @@ def baked() -> tuple[Mesh, Mesh]:
     assert shares == sorted(shares)
     assert 0 <= shares[0] <= shares[-1] <= 1
     return mesh, result
-
-
-def bilinear(image: NDArray[np.uint8], uvs: NDArray[np.float64]) -> NDArray[np.float64]:
-    """What a renderer shows at ``uvs`` (origin bottom-left), in [0, 1]."""
-    height, width = image.shape[:2]
-    x, y = uvs[:, 0] * width - 0.5, (1 - uvs[:, 1]) * height - 0.5
-    column, row = np.floor(x).astype(int), np.floor(y).astype(int)
-    total = np.zeros((len(uvs), 3))
-    for i, wy in ((0, 1 - (y - row)), (1, y - row)):
-        for j, wx in ((0, 1 - (x - column)), (1, x - column)):
-            texel = image[np.clip(row + i, 0, height - 1), np.clip(column + j, 0, width - 1)]
-            total += texel * (wx * wy)[:, None]
-    return np.asarray(total / 255)
 
 
 def test_painted_vertices_have_the_colour_of_their_place() -> None:
@@ -112,7 +100,7 @@ def test_surface_is_unchanged_and_charts_do_not_overlap(baked: tuple[Mesh, Mesh]
     assert 0.3 < texture.uv_coverage(result) < 1
     assert texture.uv_coverage(mesh) == 0
     places = (np.stack([result.uvs[:, 0], 1 - result.uvs[:, 1]], axis=1) * 512).astype(np.float32)
-    face, _ = texture._rasterise(places, result.faces, 0, 512, 512, 0.0)
+    face, _ = charts.rasterise(places, result.faces, 0, 512, 512, 0.0)
     assert (face >= 0).mean() == pytest.approx(texture.uv_coverage(result), abs=0.02)
 
 
@@ -122,45 +110,6 @@ def test_every_vertex_has_its_place_in_the_atlas_however_small_the_mesh(scale: f
     corner, faces, uvs = atlas.unwrap(mesh.vertices * np.float32(scale), mesh.faces, 256)
     np.testing.assert_array_equal(corner[faces], mesh.faces)
     assert len(np.unique(uvs, axis=0)) == len(uvs)
-
-
-def test_rasteriser_agrees_with_brute_force() -> None:
-    """Nearest point of any triangle, for every texel, by dense barycentric sampling."""
-    rng = np.random.default_rng(3)
-    places = rng.uniform(2, 22, (9, 2)).astype(np.float32)
-    faces = np.arange(9, dtype=np.int32).reshape(3, 3)
-    face, weights = texture._rasterise(places, faces, 4, 16, 24, 2.0)
-    step = np.linspace(0, 1, 81)
-    u, v = (w.ravel() for w in np.meshgrid(step, step))
-    inside = u + v <= 1 + 1e-9
-    dense = np.stack([1 - u - v, u, v], axis=1)[inside]
-    candidates = np.concatenate([dense @ places[f] for f in faces])
-    for row in range(16):
-        for column in range(24):
-            middle = np.array([column + 0.5, row + 4 + 0.5])
-            nearest = np.linalg.norm(candidates - middle, axis=1).min()
-            if face[row, column] < 0:
-                assert nearest > 2.0 - 1e-6
-                continue
-            assert weights[row, column].sum() == pytest.approx(1, abs=1e-5)
-            assert weights[row, column].min() >= 0
-            found = weights[row, column] @ places[faces[face[row, column]]]
-            assert np.linalg.norm(found - middle) == pytest.approx(nearest, abs=0.25)
-            assert np.linalg.norm(found - middle) <= nearest + 1e-4
-
-
-def test_filling_takes_the_neighbours_and_keeps_what_is_there() -> None:
-    rng = np.random.default_rng(0)
-    image = rng.integers(100, 140, (37, 53, 3)).astype(np.uint8)
-    covered = np.zeros((37, 53), dtype=bool)
-    covered[5:9, 40:47] = True
-    covered[30, 2] = True
-    image[30, 2] = 250
-    filled = texture._filled(np.where(covered[..., None], image, 0).astype(np.uint8), covered)
-    np.testing.assert_array_equal(filled[covered], image[covered])
-    assert filled.min() >= 100
-    assert (filled[31, 2] == 250).all()
-    assert (filled[10, 47] < 141).all()
 
 
 def test_abandoning_the_bake_ends_the_atlas_process_at_once(monkeypatch: pytest.MonkeyPatch) -> None:

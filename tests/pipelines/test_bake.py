@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import trimesh
+from PIL import Image
 
 from backend.errors import Gen3DError
 from backend.geometry import export, reading
@@ -57,6 +58,23 @@ def test_vertex_colours_become_a_texture_on_fewer_faces(tmp_path: Path) -> None:
     seen = image[((1 - uvs[:, 1]) * 256).astype(int).clip(0, 255), (uvs[:, 0] * 256).astype(int).clip(0, 255)] / 255
     assert np.abs(seen - hue(points)).mean() < 0.01
     assert np.abs(seen - hue(points)).max() < 0.08
+
+
+def test_normals_of_what_the_mesh_was_become_a_map(tmp_path: Path) -> None:
+    """Those of a ball are not quite those that its 80 triangles are shaded with."""
+    painted(tmp_path / "ball.ply")
+    for wanted in (True, False):
+        out = tmp_path / str(wanted)
+        out.mkdir()
+        settings = BakeSettings(str(tmp_path / "ball.ply"), faces=80, texture=128, normal_map=wanted)
+        _, summary = finish(bake.bake(settings, out))
+        assert ("normal_map" in summary["files"]) == wanted
+        assert (shown(out, summary["files"]).visual.material.normalTexture is not None) == wanted
+    with Image.open(tmp_path / "True" / "mesh_normals.png") as image:
+        normals = np.asarray(image) / 127.5 - 1
+    np.testing.assert_allclose(np.linalg.norm(normals, axis=2).mean(), 1, atol=0.02)
+    tilt = np.degrees(np.arctan2(np.hypot(normals[..., 0], normals[..., 1]), normals[..., 2]))
+    assert 1 < np.median(tilt) < 10 and tilt.max() < 30
 
 
 def test_a_field_colours_a_mesh_of_its_world(trained: Run, tmp_path: Path) -> None:

@@ -97,6 +97,14 @@ def test_the_number_of_faces_is_the_one_asked_for(tmp_path: Path) -> None:
     assert 300 < facts["faces"] <= 500 and len(mesh.faces) == facts["faces"]
 
 
+def test_a_texture_has_a_normal_map_beside_it_where_one_is_wanted(tmp_path: Path) -> None:
+    for texture, wanted, given in ((64, True, True), (64, False, False), (0, True, False)):
+        settings = MeshSettings(resolution=40, faces=200, texture=texture, normal_map=wanted)
+        out = tmp_path / f"{texture} {wanted}"
+        made(Ball(), settings, out)
+        assert (out / "mesh_normals.png").exists() == given
+
+
 def test_the_colour_seen_is_that_of_the_surface_not_of_what_is_before_or_behind() -> None:
     normals = np.random.default_rng(0).normal(size=(500, 3))
     normals = (normals / np.linalg.norm(normals, axis=1, keepdims=True)).astype(np.float32)

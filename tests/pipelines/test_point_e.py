@@ -16,7 +16,7 @@ from PIL import Image
 from backend import models, weights
 from backend.errors import Gen3DError
 from backend.geometry import enclosure
-from backend.geometry.mesh import Mesh, is_watertight, volume
+from backend.geometry.mesh import is_watertight, volume
 from backend.geometry.reading import read
 from backend.guidance.clip import Clip
 from backend.guidance.text_to_image import TextToImage
@@ -306,8 +306,8 @@ def test_the_surface_is_that_of_the_model(tmp_path: Path) -> None:
         try:
             next(made)
         except StopIteration as end:
-            mesh: Mesh = end.value
+            mesh, fine = end.value
             break
-    assert is_watertight(mesh) and volume(mesh) > 0
+    assert is_watertight(mesh) and volume(mesh) > 0 and fine.vertices is mesh.vertices
     known = {tuple(row) for row in np.round(vertices, 5).tolist()}
     assert {tuple(row) for row in np.round(mesh.vertices, 5).tolist()} <= known
