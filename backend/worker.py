@@ -48,7 +48,10 @@ LOCK_SECONDS = 60.0
 
 
 def pipelines() -> dict[str, Run]:
-    """Every kind of job and what does it."""
+    """Every kind of job and what does it. To be called before anything imports torch or numba."""
+    # Threads that wait for work spin for milliseconds, in torch's pool and in numba's: beside anything else that is at
+    # work, such as Blender, each pool takes the cores from the other. A training that took 0.83 s a step so takes 0.58.
+    os.environ.setdefault("GOMP_SPINCOUNT", "3000")
     from .pipelines import bake, dream_fields, dreamfusion, nerf, point_e
 
     systems: dict[str, Run] = {

@@ -4,6 +4,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -202,3 +205,18 @@ def test_every_kind_of_job_has_its_pipeline() -> None:
     pytest.importorskip("backend.pipelines.nerf")
     table: dict[str, Callable[..., object]] = dict(worker.pipelines())
     assert set(table) == set(KINDS)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems' threads wait otherwise")
+def test_threads_that_wait_leave_the_cores_to_others() -> None:
+    """Between two pieces of parallel work, a pool of threads uses next to no processor time."""
+    program = (
+        "import time; from backend import worker; worker.pipelines(); import torch; torch.set_num_threads(2)\n"
+        "a = torch.randn(2**20); a.add(1.0); used = 0.0\n"
+        "for _ in range(100):\n"
+        "    a.add(1.0); before = time.process_time(); time.sleep(0.002); used += time.process_time() - before\n"
+        "print(used)"
+    )
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("OMP_", "GOMP_"))}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
+    assert float(done.stdout) < 0.05, "of 0.2 seconds of sleep"
