@@ -164,6 +164,26 @@ class DreamFusionSettings:
 
 
 @dataclass(frozen=True)
+class Magic3DSettings:
+    """What Magic3D's two stages do."""
+
+    coarse: bool = option(True, help="make or change the shape as a field first; off: refine the start shape as it is")
+    shape: bool = option(True, help="let the shape change in the fine stage; off: only its colours do")
+    tetrahedra: int = option(
+        0, low=0, high=256, help="layers of the grid that the fine shape follows; 0 takes the preset's"
+    )
+    fine_iterations: int = option(
+        0, low=0, high=1_000_000, help="training steps of the fine stage; 0 takes the preset's"
+    )
+    fine_rendered: int = option(
+        0, low=0, high=1024, help="side in pixels of the pictures in the fine stage; 0 takes the preset's"
+    )
+    coarse_weights: str = option(
+        "auto", help="model that guides the coarse stage, where it is to be another one, such as one of pixels"
+    )
+
+
+@dataclass(frozen=True)
 class GenerateSettings:
     """Words, or a picture, to a coloured mesh."""
 

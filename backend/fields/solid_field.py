@@ -41,16 +41,29 @@ class ResidualMlp(nn.Module):
 
 
 class SolidGrid(nn.Module):
-    """A hash grid and one hidden layer. How wide a sample is, it does not see."""
+    """A hash grid and one hidden layer. How wide a sample is, it does not see. With ``facing``, another hidden layer
+    says which way a surface faces (Lin et al., "Magic3D", 2023, §4.1), which is faster than to difference density."""
 
-    def __init__(self, grid: Levels, hidden: int = 32) -> None:
+    def __init__(self, grid: Levels, hidden: int = 32, facing: bool = False) -> None:
         super().__init__()
         self.grid = HashGrid(grid)
         self.hidden = nn.Linear(grid.channels, hidden)
         self.leave = nn.Linear(hidden, OUT)
         nn.init.zeros_(self.leave.bias)
+        self.facing = (
+            nn.Sequential(nn.Linear(grid.channels, hidden), nn.ReLU(), nn.Linear(hidden, 3)) if facing else None
+        )
 
     def raw(self, points: Tensor, directions: Tensor, along: Tensor, across: Tensor) -> Tensor:
         """points [N, 3] of [-1, 1]^3 -> [N, 4], without activations."""
+        return self.at(points)
+
+    def at(self, points: Tensor) -> Tensor:
+        """The same, which needs no more than the points."""
         out: Tensor = self.leave(F.relu(self.hidden(self.grid((points + 1) * 0.5))))
         return out
+
+    def normal(self, points: Tensor) -> Tensor:
+        """[N, 3] -> unit vectors [N, 3]; where nothing is told yet, away from the middle."""
+        assert self.facing is not None
+        return F.normalize(self.facing(self.grid((points + 1) * 0.5)) + points, dim=1)

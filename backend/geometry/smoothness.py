@@ -43,9 +43,13 @@ def laplacian(vertices: Tensor, faces: Tensor) -> Tensor:
     start, end = faces[:, HALF_EDGES].long().view(-1, 2).unbind(1)  # each edge twice, once from either end
     sums = torch.zeros_like(vertices).index_add(0, start, vertices[end])
     away = sums / torch.bincount(start, minlength=len(vertices))[:, None] - vertices
-    crosses = _crosses(vertices.detach(), faces).repeat_interleave(3, 0)
-    normals = F.normalize(torch.zeros_like(vertices).index_add(0, faces.flatten(), crosses), dim=1)
-    return (away * normals).sum(1).square().sum() / max(len(vertices), 1)
+    return (away * vertex_normals(vertices.detach(), faces)).sum(1).square().sum() / max(len(vertices), 1)
+
+
+def vertex_normals(vertices: Tensor, faces: Tensor) -> Tensor:
+    """Unit normals [M, 3], the larger faces around a vertex counting more. Differentiable."""
+    crosses = _crosses(vertices, faces).repeat_interleave(3, 0)
+    return F.normalize(torch.zeros_like(vertices).index_add(0, faces.flatten(), crosses), dim=1)
 
 
 def sign_changes(sdf: Tensor, edges: Tensor) -> Tensor:

@@ -1,19 +1,18 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How the fields of Dream Fields and DreamFusion descend: Adam, which leaves rows of a hash table alone that no sample
-touched."""
+"""How fields made from words descend: Adam, which leaves rows of a hash table alone that no sample touched."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
 from ..fields.lazy_adam import LazyAdam
-from ..fields.solid_field import SolidGrid
+from ..fields.solid_field import ResidualMlp, SolidGrid
 from . import optimiser_state
-from .dream_field import DreamField
 
 
 @dataclass(frozen=True)
@@ -34,10 +33,17 @@ class Learning:
         return self.rate * min((step + 1) / self.warm_up, 1.0) * float(self.end**late)
 
 
-class Descent:
-    """The optimisers of a field, and of what is learned ``beside`` it."""
+class Networked(Protocol):
+    """What has a network."""
 
-    def __init__(self, field: DreamField, learning: Learning, beside: Iterable[nn.Parameter] = ()) -> None:
+    @property
+    def network(self) -> SolidGrid | ResidualMlp: ...
+
+
+class Descent:
+    """The optimisers of the network of a field, and of what is learned ``beside`` it."""
+
+    def __init__(self, field: Networked, learning: Learning, beside: Iterable[nn.Parameter] = ()) -> None:
         self.learning, network = learning, field.network
         tables = [network.grid.table] if isinstance(network, SolidGrid) else []
         rest = [weight for weight in network.parameters() if not any(weight is table for table in tables)]

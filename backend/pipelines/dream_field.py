@@ -19,12 +19,14 @@ from ..fields.solid_field import ResidualMlp, SolidGrid
 from ..rendering.marching import Path, Samples, march
 from ..rendering.occupancy import OccupancyGrid
 from ..rendering.segments import in_segments
+from ..rendering.shading import normals
 from ..rendering.volume import Composited, composite, visible
 
 SPAN = 1.5
 UNIT = 1 / SPAN
 """Of the cube, in box coordinates."""
 WIDTH = 0.2
+DIFFERENCE = 0.5  # of those that normals are made of, in steps along rays
 DEVIATION = 1 / math.sqrt(12)
 """Of a place that is anywhere in a step or a pixel, in its widths."""
 
@@ -46,6 +48,7 @@ class DreamShape:
     finest: int = 96
     levels: int = 4
     log2_rows: int = 18
+    facing: bool = False
 
     @property
     def path(self) -> Path:
@@ -62,7 +65,7 @@ class DreamField(nn.Module):
         self.shape = shape
         if shape.network == "grid":
             grid = levels(shape.levels, round(12 * SPAN), round(shape.finest * SPAN), shape.log2_rows)
-            self.network: SolidGrid | ResidualMlp = SolidGrid(grid)
+            self.network: SolidGrid | ResidualMlp = SolidGrid(grid, facing=shape.facing)
         else:
             self.network = ResidualMlp()
         self.occupancy = OccupancyGrid(torch.ones((shape.resolution,) * 3, dtype=torch.bool), shape.path.step, False)
@@ -86,6 +89,13 @@ class DreamField(nn.Module):
     def colour(self, points: Tensor, directions: Tensor) -> Tensor:
         """[N, 3] -> [N, 3], the same from every direction."""
         return self.at(points)[1]
+
+    def normal(self, points: Tensor) -> Tensor:
+        """[N, 3] -> unit vectors [N, 3] out of the surface: what the grid tells of them, or which way density falls."""
+        if self.shape.facing:
+            assert isinstance(self.network, SolidGrid)
+            return self.network.normal(points)
+        return normals(self.density, points, DIFFERENCE * self.shape.path.step)
 
     def region(self) -> Tensor:
         """bool [G, G, G]: cells that hold something, and those around them."""

@@ -30,7 +30,7 @@ from ..guidance.diffusion_prior import DiffusionPrior
 from ..priors import embedded
 from ..rendering import viewpoints
 from ..rendering.orbit import orbit
-from ..rendering.shading import ALBEDO, TEXTURELESS, lamp, lit, normals, seen_from_behind, shading, sparseness
+from ..rendering.shading import ALBEDO, TEXTURELESS, lamp, lit, seen_from_behind, shading, sparseness
 from ..rendering.viewpoints import DREAM_FUSION, View, Viewpoints
 from ..rendering.volume import composite
 from ..settings import DreamFusionSettings, GenerateSettings
@@ -56,7 +56,6 @@ REFERENCE = 100.0  # the weight of the squared difference to the first picture
 
 UPDATE_EVERY, UPDATE_SAMPLES, UPDATE_SHARE, PRUNE_FROM = 8, 2**13, 1 / 4, 20
 GREYS = (0.3, 1.0)
-STEP = 0.5  # of the differences that normals are made of, in steps along rays
 
 
 @dataclass(frozen=True)
@@ -177,7 +176,7 @@ class DreamFusionTraining:
         facing = density.new_zeros(())
         if how != ALBEDO and len(samples):
             points = samples.points(origins, directions)
-            normal = normals(field.density, points, STEP * field.shape.path.step)
+            normal = field.normal(points)
             where = torch.from_numpy(np.stack(lamps)).float().to(origins.device) * UNIT + field.origin
             towards = nn.functional.normalize(where[samples.rays // size**2] - points, dim=1)
             albedo = torch.ones_like(colour) if how == TEXTURELESS else colour

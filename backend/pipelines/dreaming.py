@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -37,10 +39,15 @@ JUDGED_FROM = (0.0, 45.0, 90.0, 135.0, 180.0, 225.0, 270.0, 315.0)
 
 
 class Training(Protocol):
-    """The optimisation of one field."""
+    """The optimisation of one thing: a field, or what ``Ways`` know to show of it."""
 
-    field: DreamField
-    steps: int
+    @property
+    def steps(self) -> int:
+        """How many were done."""
+
+    @property
+    def field(self) -> Any:
+        """What is optimised, a module with the ``origin`` [3] that cameras look at."""
 
     def step(self) -> dict[str, float]:
         """One iteration; its "loss", and more."""
@@ -50,6 +57,19 @@ class Training(Protocol):
 
     def restore(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
         """The inverse."""
+
+
+@dataclass(frozen=True)
+class Ways:
+    """How a thing in the making is shown and written.
+
+    look: the thing, azimuths, pixels of a side, grey behind -> sRGB [N, 3, S, S]. points: the thing and its size in
+    metres -> ``Progress.shape``. write: see ``_write``.
+    """
+
+    look: Callable[[Any, list[float], int, float], Tensor]
+    points: Callable[[Any, float], NDArray[np.float32]]
+    write: Callable[..., Generator[Progress, None, dict[str, Any]]]
 
 
 def said(prompt: str, prior: str, install: str) -> tuple[str, list[str]]:
@@ -68,12 +88,14 @@ def make(
     iterations: int,
     guide: str,
     words: str,
+    ways: Ways | None = None,
 ) -> Pipeline:
-    """Fields of all seeds and their files in ``out``: meshes, fields, and a sheet of what they look like.
+    """Things of all seeds and their files in ``out``: meshes, fields, and a sheet of what they look like.
 
     begin: makes the training of a seed. guide: what guides it; several are ranked by a CLIP other than that, best
-    first, which is asked for the ``words``.
+    first, which is asked for the ``words``. ways: unless given, those of fields.
     """
+    ways = ways or FIELDS
     began, count = time.perf_counter(), settings.count
     done: list[dict[str, Tensor]] = []
     training: Training | None = None
@@ -97,7 +119,7 @@ def make(
             training.field.load_state_dict(_under("field.", resume.tensors))
             training.restore(_under("training.", resume.tensors), resume.facts)
         resume = None
-        yield from _train(training, iterations, (len(done), count), metres, snapshot)
+        yield from _train(training, iterations, (len(done), count), metres, snapshot, ways)
         done.append({name: value.detach().cpu().clone() for name, value in training.field.state_dict().items()})
     training = begin(settings.seed) if training is None else training
     field, training = training.field.eval(), None
@@ -106,7 +128,7 @@ def make(
     scores: list[dict[str, float]] = [{} for _ in done]
     if count > 1 and (found := scorer(settings, guide, field.origin.device)) is not None:
         yield Progress("evaluate", 0, count, TRAINED, snapshot=snapshot)
-        liked = [liking(_restored(field, state), found[0], words) for state in done]
+        liked = [liking(partial(ways.look, _restored(field, state)), found[0], words) for state in done]
         order.sort(key=lambda index: -liked[index])
         scores = [{"score": round(value, 4)} for value in liked]
         notes.append(f"The results are ranked by {found[1]}, best first.")
@@ -114,9 +136,10 @@ def make(
     for place, index in enumerate(order):
         before, after = (TRAINED + (1 - TRAINED) * (place + more) / count for more in (0, 1))
         progress = Progress("mesh", place, count, before, snapshot=snapshot)
-        made, row = yield from _write(_restored(field, done[index]), settings, metres, place, out, progress, after)
+        thing = _restored(field, done[index])
+        made = yield from ways.write(thing, settings, metres, place, out, progress, after)
         objects.append({"seed": settings.seed + index, **scores[index], **made})
-        sheet.append(row)
+        sheet.append(beside(ways.look(thing, [30.0, 120.0, 210.0, 300.0], SHEET, 1.0)))
     Image.fromarray(np.concatenate(sheet)).save(out / "views.png")
     files = {role: name for made in objects for role, name in made["roles"].items()}
     return {
@@ -132,9 +155,14 @@ def make(
 
 
 def _train(
-    training: Training, iterations: int, place: tuple[int, int], metres: float, snapshot: Callable[[], Snapshot]
+    training: Training,
+    iterations: int,
+    place: tuple[int, int],
+    metres: float,
+    snapshot: Callable[[], Snapshot],
+    ways: Ways,
 ) -> Generator[Progress, None, None]:
-    """Trains one field, the ``place[0]``-th of ``place[1]``."""
+    """Trains one thing, the ``place[0]``-th of ``place[1]``."""
     field, told, first, began = training.field, 0.0, training.steps, time.perf_counter()
     while training.steps < iterations:
         facts = training.step()
@@ -151,8 +179,8 @@ def _train(
             BEGUN + (TRAINED - BEGUN) * share,
             seconds_left=left,
             loss=facts["loss"],
-            preview=lambda: picture(field, [30.0], SHEET),
-            shape=lambda: standing_points(field, metres),
+            preview=lambda: beside(ways.look(field, [30.0], SHEET, 1.0)),
+            shape=lambda: ways.points(field, metres),
             snapshot=snapshot,
         )
     if not all(bool(torch.isfinite(parameter).all()) for parameter in field.parameters()):
@@ -167,8 +195,8 @@ def _write(
     out: Path,
     progress: Progress,
     until: float,
-) -> Generator[Progress, None, tuple[dict[str, Any], NDArray[np.uint8]]]:
-    """The mesh and the field of one object; what is told of it, and its views in a row."""
+) -> Generator[Progress, None, dict[str, Any]]:
+    """The mesh and the field of one object, the ``place``-th, in ``out``; what is told of it."""
     wanted = MeshSettings(
         resolution=settings.resolution,
         faces=settings.faces,
@@ -183,13 +211,12 @@ def _write(
     files = export.write_all(mesh, box_to_world, out, f"mesh{ending}")
     files["field"] = f"{Path(radiance.FILE).stem}{ending}.safetensors"
     radiance.save(field, scene(field, box_to_world), out, files["field"])
-    made = {
+    return {
         "files": files,
         "roles": {role + ending: name for role, name in files.items()},
         "box_to_world": box_to_world.tolist(),
         "mesh": facts,
     }
-    return made, picture(field, [30.0, 120.0, 210.0, 300.0], SHEET)
 
 
 # ------------------------------------------------------------------------------------------------------- looking at it
@@ -206,10 +233,9 @@ def looked_at(field: DreamField, azimuths: list[float], size: int, backdrop: flo
     return rgb.clamp(0, 1).view(len(azimuths), size, size, 3).permute(0, 3, 1, 2)
 
 
-def picture(field: DreamField, azimuths: list[float], size: int) -> NDArray[np.uint8]:
-    """The field from these sides, side by side, uint8 sRGB [size, N * size, 3]."""
-    seen = looked_at(field, azimuths, size).permute(2, 0, 3, 1).reshape(size, -1, 3)
-    return novel_views.to_bytes(seen.cpu().numpy())
+def beside(seen: Tensor) -> NDArray[np.uint8]:
+    """sRGB [N, 3, S, S] side by side, uint8 [S, N S, 3]."""
+    return novel_views.to_bytes(seen.permute(2, 0, 3, 1).flatten(1, 2).cpu().numpy())
 
 
 def scorer(settings: GenerateSettings, guide: str, device: torch.device) -> tuple[Clip, str] | None:
@@ -219,10 +245,10 @@ def scorer(settings: GenerateSettings, guide: str, device: torch.device) -> tupl
     return None if folder is None else (Clip(folder, device), name)
 
 
-def liking(field: DreamField, clip: Clip, words: str) -> float:
-    """How near the field's pictures are to the words: the mean cosine, from eight sides in front of two greys."""
+def liking(look: Callable[[list[float], int, float], Tensor], clip: Clip, words: str) -> float:
+    """How near pictures are to the words: the mean cosine, from eight sides in front of two greys."""
     said = clip.encode_text([words])[0]
-    shown = torch.cat([looked_at(field, list(JUDGED_FROM), SMALL, backdrop) for backdrop in (1.0, 0.5)])
+    shown = torch.cat([look(list(JUDGED_FROM), SMALL, backdrop) for backdrop in (1.0, 0.5)])
     with torch.no_grad():
         return float((clip.encode_image(shown) @ said).mean())
 
@@ -256,7 +282,10 @@ def scene(field: DreamField, box_to_world: NDArray[np.float64]) -> Scene:
     )
 
 
-def _restored(field: DreamField, state: dict[str, Tensor]) -> DreamField:
+FIELDS = Ways(looked_at, standing_points, _write)
+
+
+def _restored(field: Any, state: dict[str, Tensor]) -> Any:
     field.load_state_dict(state)
     return field
 

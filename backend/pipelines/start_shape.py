@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +37,17 @@ class Shape:
     def __post_init__(self) -> None:
         object.__setattr__(self, "_tree", cKDTree(self.points))
 
+    @classmethod
+    def of(cls, mesh: Mesh, rng: np.random.Generator) -> Shape:
+        """Of a mesh in box coordinates."""
+        points, face, weights = sample(mesh, SURFACE, rng)
+        crosses = face_crosses(mesh)[face]
+        normals = crosses / np.maximum(np.linalg.norm(crosses, axis=1, keepdims=True), 1e-30)
+        colours = None
+        if mesh.colors is not None:
+            colours = np.einsum("nk,nkc->nc", weights, mesh.colors[mesh.faces[face]] / 255.0)
+        return cls(points, normals, colours)
+
     def near(self, points: NDArray[np.float64]) -> tuple[NDArray[np.bool_], NDArray[np.intp]]:
         """Which of ``points`` [M, 3] are inside, by the normal of the nearest point, and which that is."""
         tree: cKDTree = self._tree  # type: ignore[attr-defined]
@@ -56,20 +67,16 @@ def begin_as(field: DreamField, path: Path, seed: int) -> None:
             field.load_state_dict(known.state_dict())
             _look(field, seed)
             return
-    imitate(field, as_shape(_read(path), np.random.default_rng(seed)), seed)
+    imitate(field, Shape.of(fitted(mesh_at(path))[0], np.random.default_rng(seed)), seed)
 
 
-def as_shape(mesh: Mesh, rng: np.random.Generator) -> Shape:
-    """The mesh in the middle of the cube, FILLED of it large."""
-    points, face, weights = sample(mesh, SURFACE, rng)
+def fitted(mesh: Mesh) -> tuple[Mesh, NDArray[np.float64]]:
+    """The mesh in the middle of the cube, FILLED of it large; and the matrix [4, 4] that takes it back."""
     low, high = mesh.vertices.min(0).astype(np.float64), mesh.vertices.max(0).astype(np.float64)
-    scale = 2 * UNIT * FILLED / max(float((high - low).max()), 1e-9)
-    crosses = face_crosses(mesh)[face]
-    normals = crosses / np.maximum(np.linalg.norm(crosses, axis=1, keepdims=True), 1e-30)
-    colours = None
-    if mesh.colors is not None:
-        colours = np.einsum("nk,nkc->nc", weights, mesh.colors[mesh.faces[face]] / 255.0)
-    return Shape((points - (low + high) / 2) * scale, normals, colours)
+    middle, scale = (low + high) / 2, 2 * UNIT * FILLED / max(float((high - low).max()), 1e-9)
+    back = np.diag([1 / scale] * 3 + [1.0])
+    back[:3, 3] = middle
+    return replace(mesh, vertices=((mesh.vertices - middle) * scale).astype(np.float32)), back
 
 
 def imitate(field: DreamField, shape: Shape, seed: int) -> None:
@@ -101,7 +108,7 @@ def _look(field: DreamField, seed: int) -> None:
         field.occupancy.update(field.density, 0, 1.0, generator)
 
 
-def _read(path: Path) -> Mesh:
+def mesh_at(path: Path) -> Mesh:
     """Z up; of a result folder, its first object."""
     file = path
     if path.is_dir():

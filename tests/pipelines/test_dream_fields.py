@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -215,7 +216,9 @@ def test_the_one_that_the_scorer_likes_best_comes_first(
     assert scores == sorted(scores, reverse=True) and {own["seed"] for own in summary["objects"]} == {0, 1}
     field, scene = radiance.load(out, torch.device("cpu"))
     assert isinstance(field, DreamField) and scene.preset == radiance.WORDS
-    assert dreaming.liking(field, Clip(guide), "red cat") == pytest.approx(scores[0], abs=1e-3)
+    assert dreaming.liking(partial(dreaming.looked_at, field), Clip(guide), "red cat") == pytest.approx(
+        scores[0], abs=1e-3
+    )
     assert any("ranked" in note for note in summary["notes"])
 
 

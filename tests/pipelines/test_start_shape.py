@@ -15,7 +15,7 @@ from backend.geometry import export
 from backend.geometry.mesh import Mesh
 from backend.pipelines import dreaming, radiance
 from backend.pipelines.dream_field import UNIT, DreamField, DreamShape
-from backend.pipelines.start_shape import FILLED, as_shape, begin_as
+from backend.pipelines.start_shape import FILLED, Shape, begin_as, fitted
 
 SHAPE = DreamShape(steps=48, resolution=24, levels=2, finest=32, log2_rows=14)
 
@@ -30,7 +30,7 @@ def bar() -> Mesh:
 
 
 def test_inside_is_what_the_surface_is_around(bar: Mesh) -> None:
-    shape = as_shape(bar, np.random.default_rng(0))
+    shape = Shape.of(fitted(bar)[0], np.random.default_rng(0))
     half = UNIT * FILLED
     points = np.random.default_rng(1).uniform(-UNIT, UNIT, (5000, 3))
     distance = np.abs(points) - (half, half / 3, half / 3)

@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Both stages in turn, resumed in either, and what an edit and a shape that stays leave as they are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import trimesh
+from safetensors.torch import load_file
+
+from backend.errors import Gen3DError
+from backend.geometry import export
+from backend.geometry.mesh import Mesh, is_watertight
+from backend.geometry.reading import read
+from backend.pipelines import dreaming, magic3d, start_shape
+from backend.pipelines.dream_field import DreamField, DreamShape
+from backend.pipelines.magic3d import FAST, OWN, PAPER
+from backend.pipelines.progress import Snapshot
+from backend.settings import DreamFusionSettings, GenerateSettings, Magic3DSettings
+from tests.guidance import tiny
+
+from .runs import finish
+
+SMALL = DreamShape(steps=24, resolution=16, levels=2, finest=16, log2_rows=12, bound=1.4, facing=True)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(magic3d, "FAST_SHAPE", SMALL)
+        patch.setattr(magic3d, "FAST", replace(FAST, coarse=replace(FAST.coarse, size=16)))
+        patch.setattr(magic3d, "RESOLUTION", 24)
+        patch.setattr(start_shape, "POINTS", 2**10)
+        patch.setattr(dreaming, "SHEET", 24)
+        patch.setattr(dreaming, "SMALL", 32)
+        yield
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny.write_text_to_image(tmp_path_factory.mktemp("drawing"))
+
+
+@pytest.fixture
+def box(tmp_path: Path) -> Path:
+    """A red one, two metres long, standing somewhere else."""
+    made = trimesh.creation.box((2.0, 1.0, 1.0)).subdivide().subdivide()
+    colours = np.tile(np.array([[220, 20, 20]], np.uint8), (len(made.vertices), 1))
+    mesh = Mesh((made.vertices + 5).astype(np.float32), made.faces.astype(np.int32), colours)
+    path = tmp_path / "box.ply"
+    path.write_bytes(export.ply(mesh, np.eye(4)))
+    return path
+
+
+def job(folder: Path, **changes: Any) -> GenerateSettings:
+    values: dict[str, Any] = {"prompt": "red cat", "device": "cpu", "weights": str(folder), "iterations": 4}
+    return GenerateSettings(**{**values, "texture": 64, "faces": 500, **changes})
+
+
+STAGES = Magic3DSettings(tetrahedra=16, fine_iterations=4, fine_rendered=24)
+
+
+def test_words_become_a_mesh_with_a_texture(folder: Path, tmp_path: Path) -> None:
+    told, summary = finish(magic3d.generate(job(folder), tmp_path, chosen=STAGES))
+    mesh = read(tmp_path / summary["files"]["ply"])[0]
+    assert is_watertight(mesh)
+    facts = summary["objects"][0]["mesh"]
+    assert facts["colour"] == "texture" and facts["faces"] <= 500
+    made = trimesh.load(tmp_path / summary["files"]["mesh"], force="mesh")
+    assert np.asarray(made.visual.material.baseColorTexture).shape[:2] == (64, 64)
+    fractions = [progress.fraction for progress in told]
+    assert fractions == sorted(fractions) and fractions[-1] <= 1
+    steps = [progress.step for progress in told if progress.phase == "train"]
+    assert steps[-1] == 8, "four of each stage"
+
+
+@pytest.mark.parametrize("stage", ["coarse", "fine"])
+def test_a_job_goes_on_in_either_stage(folder: Path, tmp_path: Path, stage: str) -> None:
+    whole, again = tmp_path / "whole", tmp_path / "again"
+    held: list[Snapshot] = []
+    for out in (whole, again):
+        out.mkdir()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(dreaming, "YIELD_SECONDS", 0.0)
+        for progress in magic3d.generate(job(folder), whole, chosen=STAGES):
+            if progress.snapshot is not None and progress.phase == "train":
+                held.append(progress.snapshot())
+    chosen = held[1 if stage == "coarse" else 5]
+    assert bool(chosen.tensors["field.refined"]) == (stage == "fine")
+    finish(magic3d.generate(job(folder), again, chosen, STAGES))
+    one, other = (load_file(out / "field.safetensors") for out in (whole, again))
+    assert max(float((one[name].float() - other[name].float()).abs().max()) for name in one) < 1e-3
+    ours, theirs = (read(out / "mesh.ply")[0].vertices for out in (whole, again))
+    assert ours.shape == theirs.shape and np.abs(ours - theirs).max() < 1e-3
+
+
+def test_a_shape_that_stays_is_where_it_was(folder: Path, box: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    chosen = replace(STAGES, shape=False)
+    _, summary = finish(magic3d.generate(job(folder, start=str(box)), out, chosen=chosen))
+    mesh, before = read(out / summary["files"]["ply"])[0], read(box)[0]
+    assert {tuple(np.round(v, 3)) for v in mesh.vertices} == {tuple(np.round(v, 3)) for v in before.vertices}
+    assert len(mesh.faces) == len(before.faces)
+
+
+def test_an_edit_leaves_the_shape_recognisable(folder: Path, box: Path, tmp_path: Path) -> None:
+    """Of a few iterations at little noise: nearly the box, in the middle, about as long as it was to be."""
+    out = tmp_path / "out"
+    out.mkdir()
+    chosen = replace(STAGES, fine_iterations=1)
+    _, summary = finish(magic3d.generate(job(folder, start=str(box), iterations=1, size=2.0), out, chosen=chosen))
+    sides = np.ptp(read(out / summary["files"]["ply"])[0].vertices, axis=0)
+    assert sides.max() == pytest.approx(2.0, abs=1e-3) and sorted(sides)[0] == pytest.approx(1.0, abs=0.3)
+
+
+def test_plans_follow_the_paper_and_the_settings() -> None:
+    usual = GenerateSettings(prompt="cat", preset="paper")
+    plan, shape = magic3d.planned(usual, Magic3DSettings(), own=False)
+    assert plan == PAPER and shape == magic3d.PAPER_SHAPE
+    assert (plan.coarse.iterations, plan.coarse.views, plan.fine.iterations, plan.fine.size) == (5000, 32, 3000, 512)
+    assert plan.fine.asking.times == (0.02, 0.5) and plan.fine.layers == 128 and shape.facing
+    own, _ = magic3d.planned(GenerateSettings(prompt="cat"), Magic3DSettings(), own=True)
+    assert own == OWN
+    asked = GenerateSettings(prompt="cat", iterations=7, guidance=9.0, dreamfusion=DreamFusionSettings(perp_neg=2.0))
+    plan, _ = magic3d.planned(asked, Magic3DSettings(tetrahedra=33, fine_iterations=5, fine_rendered=40), own=True)
+    assert (plan.coarse.iterations, plan.fine.iterations, plan.fine.layers, plan.fine.size) == (7, 5, 32, 40)
+    for asking in (plan.coarse.asking, plan.fine.asking):
+        assert asking.guidance == 9.0 and asking.avoided == 2.0
+    edit, _ = magic3d.planned(GenerateSettings(prompt="cat", start="x"), Magic3DSettings(), own=True)
+    assert edit.coarse.iterations < own.coarse.iterations and edit.coarse.asking.times[1] < own.coarse.asking.times[1]
+    kept, _ = magic3d.planned(GenerateSettings(prompt="cat", start="x"), Magic3DSettings(coarse=False), own=True)
+    assert kept.coarse.iterations == 0
+
+
+def test_normals_that_the_grid_tells_point_outwards_at_first() -> None:
+    torch.manual_seed(0)
+    field = magic3d.Magic(SMALL, 8).coarse
+    points = torch.nn.functional.normalize(torch.randn(100, 3), dim=1) * 0.4
+    normals = field.normal(points).detach()
+    assert torch.allclose(normals.norm(dim=1), torch.ones(100), atol=1e-5)
+    assert float((normals * points).sum(1).mean()) > 0
+    differences = DreamField(replace(SMALL, facing=False)).normal(points).detach()
+    assert differences.shape == normals.shape
+
+
+@pytest.mark.parametrize(
+    ("changes", "chosen", "field"),
+    [
+        ({"prompt": ""}, {}, "prompt"),
+        ({"weights": "nowhere"}, {}, "weights"),
+        ({}, {"shape": False}, "start"),
+        ({}, {"coarse": False}, "start"),
+        ({"start": "nowhere"}, {}, "start"),
+    ],
+)
+def test_refusals(folder: Path, tmp_path: Path, changes: dict[str, str], chosen: dict[str, Any], field: str) -> None:
+    with pytest.raises(Gen3DError) as error:
+        finish(magic3d.generate(job(folder, **changes), tmp_path, chosen=replace(STAGES, **chosen)))
+    assert error.value.field == field and not list(tmp_path.iterdir())
