@@ -72,7 +72,7 @@ def test_words_become_a_mesh_with_a_texture(folder: Path, tmp_path: Path) -> Non
     assert is_watertight(mesh)
     facts = summary["objects"][0]["mesh"]
     assert facts["colour"] == "texture" and facts["faces"] <= 500
-    made = trimesh.load(tmp_path / summary["files"]["mesh"], force="mesh")
+    made: Any = trimesh.load(tmp_path / summary["files"]["mesh"], force="mesh")
     assert np.asarray(made.visual.material.baseColorTexture).shape[:2] == (64, 64)
     fractions = [progress.fraction for progress in told]
     assert fractions == sorted(fractions) and fractions[-1] <= 1
