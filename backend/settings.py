@@ -193,6 +193,21 @@ class GenerateSettings:
         "", subtype="path", help="mesh (PLY or GLB) or result folder that a field begins as; empty: a ball of fog"
     )
     scorer: str = option("", help="CLIP by which several results of one prompt are ranked; empty takes what is there")
+    lora: str = option(
+        "",
+        subtype="path",
+        help="LoRA of a thing or a style for the text-to-image model: a file, or a folder of several",
+    )
+    lora_scale: float = option(1.0, low=-2.0, high=2.0, help="how much of the LoRA is added to the model")
+    inversion: str = option("", subtype="path", help="textual inversion: file or folder with what a new word means")
+    token: str = option(
+        "", longest=80, help="how the prompt calls the textual inversion, such as [V]; empty: as its file says"
+    )
+    style: str = option("", subtype="file", help="picture whose style is taken over")
+    style_adapter: str = option(
+        "", help="IP-Adapter that looks at that picture: a name or a path; empty: the published one for the model"
+    )
+    style_scale: float = option(0.6, low=0.0, high=2.0, help="how much that picture counts beside the words")
     dream_fields: DreamFieldsSettings = field(default_factory=DreamFieldsSettings)
     dreamfusion: DreamFusionSettings = field(default_factory=DreamFusionSettings)
     resolution: int = option(128, low=32, high=256, help="samples of the surface's grid along each side")
@@ -228,7 +243,8 @@ SYSTEMS = {
     ),
     "dreamfusion": (
         "negative_prompt", "start", "preset", "iterations", "rendered", "views", "guidance", "weights", "scorer",
-        "resolution", "faces", "texture", "dreamfusion",
+        "lora", "lora_scale", "inversion", "token", "style", "style_adapter", "style_scale", "resolution", "faces",
+        "texture", "dreamfusion",
     ),
 }  # fmt: skip
 """What each system can be told, besides what all can."""
