@@ -49,7 +49,7 @@ LOCK_SECONDS = 60.0
 
 def pipelines() -> dict[str, Run]:
     """Every kind of job and what does it."""
-    from .pipelines import bake, dream_fields, dreamfusion, nerf, point_e
+    from .pipelines import bake, dream_fields, dreamfusion, nerf, personalise, point_e
 
     systems: dict[str, Run] = {
         "point-e": point_e.generate,
@@ -62,6 +62,7 @@ def pipelines() -> dict[str, Run]:
         "remesh": nerf.remesh,
         "render": nerf.render,
         "bake": bake.bake,
+        "personalise": personalise.train,
     }
 
 
