@@ -6,6 +6,7 @@
     gen3d remesh RESULT --out DIR       a new mesh from a saved field, without training
     gen3d render RESULT --out DIR       novel views of a saved field
     gen3d bake MESH --out DIR           a mesh with UVs and a texture, of one with colours or of a saved field
+    gen3d personalise IMAGES --prompt WORDS --out PATH  pictures of a thing to a LoRA, for ``generate --lora``
     gen3d serve                         the backend that Blender talks to
     gen3d address                       where it listens, and its token, for a Blender on another computer
     gen3d jobs [list | cancel | resume] the backend's jobs
@@ -13,7 +14,7 @@
     gen3d eval DIR...                   how good results are: CLIP R-Precision, P-IS, P-FID
     gen3d doctor                        what is missing on this machine, if anything
 
-The options of the first five are made from the settings' dataclasses. With --json, standard output carries exactly
+The options of the first six are made from the settings' dataclasses. With --json, standard output carries exactly
 one JSON object, at the end: the result (result.json and "folder"), or {"error": {"cause", "next_step", "field"}}.
 Progress goes to standard error. Exit codes: 0 done; 1 unexpected failure, or doctor found a fault; 2 wrong input;
 130 stopped by Ctrl-C or a signal, after which the same command goes on where it was.
@@ -45,6 +46,7 @@ HELP = {
     "remesh": "take a new mesh out of a saved field, without training",
     "render": "render novel views of a saved field",
     "bake": "give a mesh UVs and a texture of its vertices' colours or of a saved field",
+    "personalise": "teach a text-to-image model a thing of your own, from pictures of it",
 }
 
 
@@ -96,8 +98,8 @@ def parser() -> Parser:
         local = command(kind, run_here, HELP[kind])
         local.set_defaults(kind=kind)
         where, what = "DIR", "folder of the result; must not be there yet"
-        if kind == "generate":
-            where, what = "PATH", f"{what}. Or one file: a name that ends in .glb, .ply or .obj"
+        if endings := settings.FILES.get(kind):
+            where, what = "PATH", f"{what}. Or one file: a name that ends in {', '.join(endings)}"
         local.add_argument("--out", required=True, metavar=where, help=what)
         add_options(local, cls)
     serve = command("serve", run_server, "run the backend that Blender talks to")
@@ -176,7 +178,7 @@ def _values(cls: type[Any], given: dict[str, Any], prefix: str) -> dict[str, Any
     return values
 
 
-# --------------------------------------------------------------------------- generate, nerf, remesh, render, bake
+# -------------------------------------------------------------- generate, nerf, remesh, render, bake, personalise
 
 
 def run_here(given: argparse.Namespace) -> int:
@@ -197,7 +199,7 @@ def run_here(given: argparse.Namespace) -> int:
     for name, value in {**told, **content.get("metrics", {})}.items():
         if not isinstance(value, dict | list):
             print(f"{name:<12} {value:.4g}" if isinstance(value, float) else f"{name:<12} {value}")
-    for note in content.get("notes", ()) if given.kind == "generate" else ():
+    for note in content.get("notes", ()) if given.kind in settings.FILES else ():
         print(f"{'note':<12} {note}")
     return 0
 

@@ -12,7 +12,16 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from . import dataset_size
-from .settings import KINDS, BakeSettings, GenerateSettings, MeshSettings, NerfSettings, RemeshSettings, parse
+from .settings import (
+    KINDS,
+    BakeSettings,
+    GenerateSettings,
+    MeshSettings,
+    NerfSettings,
+    PersonaliseSettings,
+    RemeshSettings,
+    parse,
+)
 
 MIB, GB = 2**20, 1e9
 LIBRARIES = 540 * MIB  # torch and what goes with it, at work
@@ -33,6 +42,8 @@ RENDERED = {"dream-fields": 168, "dreamfusion": 64}  # pixels of a side
 VIEWS = 4  # a step
 PLAIN = 1 / 3  # the share of it that does not go with how much is rendered
 PASSES = 800 * MIB  # what the activations of a text-to-image model take more with all prompts in one pass
+LEARNING = 3.0  # what a text-to-image model takes while it learns a thing, in its weights
+STYLE = 650  # million weights of an IP-Adapter and its image encoder
 KEPT_FIELD = 60 * MIB  # one that is finished, until all are
 
 LEAST_RENDERED = 32
@@ -133,8 +144,14 @@ def _weights(settings: GenerateSettings, installed: Collection[str]) -> str:
         case "dream-fields":
             fitting = list(GUIDES)
         case _:
-            fitting = [name for name in installed if "/" in name and not name.startswith("embedded/")]
+            return _pipeline(settings.weights, installed)
     return next((name for name in fitting if name in installed), "embedded")
+
+
+def _pipeline(named: str, installed: Collection[str]) -> str:
+    """As ``_weights``, of a text-to-image model."""
+    fitting = [name for name in installed if "/" in name and not name.startswith("embedded/")]
+    return next(iter(fitting), "embedded") if named == "auto" else named
 
 
 def _need(settings: Any, device: str, installed: Collection[str]) -> int:
@@ -148,6 +165,7 @@ def _need(settings: Any, device: str, installed: Collection[str]) -> int:
                 surface = CLOUD_VOXEL * settings.resolution**3
             else:
                 millions = EMBEDDED if name == "embedded" else GUIDES.get(name, DIFFUSION)
+                millions += STYLE if settings.style else 0
                 surface = (
                     _training(settings, name)
                     + round(FIELD_VOXEL * settings.resolution**3)
@@ -158,6 +176,9 @@ def _need(settings: Any, device: str, installed: Collection[str]) -> int:
             return base + READING + _pictures(settings.dataset, device) + FIELD + _surface(settings.mesh)
         case RemeshSettings():
             return base + FIELD // 2 + _surface(settings.mesh)
+        case PersonaliseSettings():
+            millions = EMBEDDED if _pipeline(settings.weights, installed) == "embedded" else DIFFUSION
+            return base + round(millions * 10**6 * WEIGHT * LEARNING)
         case BakeSettings():
             return base + TEXEL * settings.texture**2
     return base + FIELD

@@ -16,14 +16,13 @@ from typing import TYPE_CHECKING, Any
 
 from . import storage, terminal
 from .errors import Gen3DError
+from .settings import FILES
 
 if TYPE_CHECKING:
     from .driver import Listener
     from .pipelines.progress import Progress
 
 STOPPED = 130
-FILES = {".glb": "mesh", ".ply": "ply", ".obj": "obj"}  # what a result may be as a single file, and its role in there
-
 OTHER_FILES = (".3ds", ".abc", ".blend", ".dae", ".fbx", ".gltf", ".stl", ".usd", ".usdc", ".usdz", ".x3d")
 
 
@@ -41,11 +40,13 @@ def run(kind: str, values: Any, out: Path) -> dict[str, Any]:
     OUT.part takes its checkpoints, so that an interrupted run can go on. Raises Gen3DError, or Ended.
     """
     storage.refuse_filled(out)
-    role = FILES.get(out.suffix.lower(), "") if kind == "generate" else ""
+    endings = FILES.get(kind, {})
+    role = endings.get(out.suffix.lower(), "")
     if out.suffix.lower() in OTHER_FILES:
         cause = f"Files that end in {out.suffix} are not written."
-        raise Gen3DError(cause, f"Name a folder, or a file that ends in {', '.join(FILES)}.", field="out")
-    if role and values.count > 1:
+        step = f"Name a folder{', or a file that ends in ' if endings else ''}{', '.join(endings)}."
+        raise Gen3DError(cause, step, field="out")
+    if role and getattr(values, "count", 1) > 1:
         cause = f"{values.count} results do not go into the one file {out.name}."
         raise Gen3DError(cause, "Name a folder, or make one at a time.", field="out")
     from . import worker

@@ -217,6 +217,21 @@ class GenerateSettings:
         "", subtype="path", help="mesh (PLY or GLB) or result folder that a field begins as; empty: a ball of fog"
     )
     scorer: str = option("", help="CLIP by which several results of one prompt are ranked; empty takes what is there")
+    lora: str = option(
+        "",
+        subtype="path",
+        help="LoRA of a thing or a style for the text-to-image model: a file, or a folder of several",
+    )
+    lora_scale: float = option(1.0, low=-2.0, high=2.0, help="how much of the LoRA is added to the model")
+    inversion: str = option("", subtype="path", help="textual inversion: file or folder with what a new word means")
+    token: str = option(
+        "", longest=80, help="how the prompt calls the textual inversion, such as [V]; empty: as its file says"
+    )
+    style: str = option("", subtype="file", help="picture whose style is taken over")
+    style_adapter: str = option(
+        "", help="IP-Adapter that looks at that picture: a name or a path; empty: the published one for the model"
+    )
+    style_scale: float = option(0.6, low=0.0, high=2.0, help="how much that picture counts beside the words")
     dream_fields: DreamFieldsSettings = field(default_factory=DreamFieldsSettings)
     dreamfusion: DreamFusionSettings = field(default_factory=DreamFusionSettings)
     resolution: int = option(128, low=32, high=256, help="samples of the surface's grid along each side")
@@ -255,11 +270,42 @@ SYSTEMS = {
     ),
     "dreamfusion": (
         "negative_prompt", "start", "preset", "iterations", "rendered", "views", "guidance", "weights", "scorer",
-        "resolution", "faces", "texture", "normal_map", "dreamfusion",
+        "lora", "lora_scale", "inversion", "token", "style", "style_adapter", "style_scale", "resolution", "faces",
+        "texture", "normal_map", "dreamfusion",
     ),
 }  # fmt: skip
 """What each system can be told, besides what all can."""
 OF_ALL_SYSTEMS = ("system", "prompt", "count", "seed", "size", "device")
+
+
+@dataclass(frozen=True)
+class PersonaliseSettings:
+    """Pictures of one thing to a LoRA, with which a text-to-image model knows it."""
+
+    images: str = option(subtype="path", help="folder with three to ten pictures of the thing")
+    prompt: str = option("", longest=2000, help='what they show, with a word of its own: "a photo of [V] dog"')
+    weights: str = option(
+        "auto", help="auto, embedded, or name or folder of a diffusers pipeline; auto: what is installed"
+    )
+    steps: int = option(500, low=1, high=100_000, help="training steps")
+    rate: float = option(1e-4, low=1e-7, high=1.0, help="learning rate")
+    rank: int = option(8, low=1, high=256, help="rank of the matrices: how much they can hold")
+    resolution: int = option(0, low=0, high=2048, help="side in pixels of the pictures; 0 takes the model's own")
+    class_images: str = option(
+        "", subtype="path", help="folder with pictures of other such things, which the model is to go on knowing"
+    )
+    class_prompt: str = option("", longest=2000, help='what those show: "a photo of a dog"')
+    seed: int = option(0, low=0, high=SEED_MAX, help="same seed, same pictures, same device: same result")
+    device: str = option("auto", choices=("auto", "cpu", "cuda", "mps"), help="where to compute")
+
+    def check(self) -> None:
+        """Raises Gen3DError where there are no words, or only half of what is to stay known."""
+        if not self.prompt.strip():
+            cause = "There is no prompt."
+            raise Gen3DError(cause, 'Say what the pictures show: --prompt "a photo of [V] dog".', field="prompt")
+        if bool(self.class_images) != bool(self.class_prompt.strip()):
+            cause = "Pictures of other such things and what they show go together."
+            raise Gen3DError(cause, "Give both --class-images and --class-prompt, or neither.", field="class_images")
 
 
 @dataclass(frozen=True)
@@ -284,7 +330,11 @@ KINDS: dict[str, type[Any]] = {
     "remesh": RemeshSettings,
     "render": RenderSettings,
     "bake": BakeSettings,
+    "personalise": PersonaliseSettings,
 }
+
+FILES = {"generate": {".glb": "mesh", ".ply": "ply", ".obj": "obj"}, "personalise": {".safetensors": "lora"}}
+"""What results may be as a single file, and its role in them."""
 
 
 def parse(cls: type[T], values: object, where: str = "params", *, whole: bool = True) -> T:

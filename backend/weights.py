@@ -42,6 +42,8 @@ class Published:
 _POINT_E = "https://openaipublic.azureedge.net/main/point-e"
 _CLIP = ("config.json", "preprocessor_config.json", "vocab.json", "merges.txt", "tokenizer.json",
          "tokenizer_config.json", "special_tokens_map.json")  # fmt: skip
+_IP_ADAPTER = "018e402774aeeddd60609b4ecdb7e298259dc729"
+_IMAGE_ENCODER = "image_encoder/config.json", "image_encoder/model.safetensors"
 
 PUBLISHED = {
     "base40M-textvec": Published("point-e", 161_400_000, f"{_POINT_E}/base_40m_textvec.pt"),
@@ -65,6 +67,14 @@ PUBLISHED = {
         "clip", 608_000_000, repository="openai/clip-vit-base-patch32",
         revision="3d74acf9a28c67741b2f4f2ea7635f0aaf6f0268", files=(*_CLIP, "pytorch_model.bin"),
         sha256=(("pytorch_model.bin", "a63082132ba4f97a80bea76823f544493bffa8082296d62d71581a4feff1576f"),),
+    ),
+    "ip-adapter-sd15": Published(
+        "style", 2_573_000_000, repository="h94/IP-Adapter", revision=_IP_ADAPTER, licence="Apache-2.0",
+        files=tuple(f"models/{file}" for file in ("ip-adapter_sd15.safetensors", *_IMAGE_ENCODER)),
+    ),
+    "ip-adapter-sdxl": Published(
+        "style", 4_393_000_000, repository="h94/IP-Adapter", revision=_IP_ADAPTER, licence="Apache-2.0",
+        files=tuple(f"sdxl_models/{file}" for file in ("ip-adapter_sdxl.safetensors", *_IMAGE_ENCODER)),
     ),
 }  # fmt: skip
 

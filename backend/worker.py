@@ -52,7 +52,7 @@ def pipelines() -> dict[str, Run]:
     # Threads that wait for work spin for milliseconds, in torch's pool and in numba's: beside anything else that is at
     # work, such as Blender, each pool takes the cores from the other. A training that took 0.83 s a step so takes 0.58.
     os.environ.setdefault("GOMP_SPINCOUNT", "3000")
-    from .pipelines import bake, dream_fields, dreamfusion, nerf, point_e
+    from .pipelines import bake, dream_fields, dreamfusion, nerf, personalise, point_e
 
     systems: dict[str, Run] = {
         "point-e": point_e.generate,
@@ -65,6 +65,7 @@ def pipelines() -> dict[str, Run]:
         "remesh": nerf.remesh,
         "render": nerf.render,
         "bake": bake.bake,
+        "personalise": personalise.train,
     }
 
 

@@ -21,7 +21,7 @@ from .capturing.capture_settings import CaptureSettings
 SHIPPED = str(Path(__file__).parent / "shipped")
 OWN = {
     "prompt", "negative_prompt", "image", "start", "dataset", "seed", "count", "size", "weights", "text_to_image",
-    "device",
+    "device", "lora", "lora_scale", "inversion", "token", "style", "style_adapter", "style_scale",
 }  # fmt: skip
 
 

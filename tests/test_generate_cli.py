@@ -94,6 +94,7 @@ def test_refusals_leave_nothing(
     [
         (["--negative-prompt", "red"], "--negative-prompt is nothing to point-e"),
         (["--no-dream-fields-poses"], "another --system: dream-fields"),
+        (["--lora", "cat.safetensors"], "take another --system: dreamfusion"),
         (["--system", "dream-fields", "--points", "9"], "--points is nothing to dream-fields"),
     ],
 )

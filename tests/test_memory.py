@@ -20,6 +20,7 @@ PARAMS: dict[str, dict[str, Any]] = {
     "remesh": {"result": "x", "mesh": {"resolution": 512}},
     "render": {"result": "x"},
     "bake": {"source": "x", "texture": 8192},
+    "personalise": {"images": "x", "prompt": "a photo of [V] dog"},
 }
 
 
@@ -31,7 +32,7 @@ def test_with_room_a_job_is_left_as_it_is(kind: str) -> None:
         assert fit.need == memory.need(kind, PARAMS[kind], "cpu") > 2**28
 
 
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "render"])
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in ("render", "personalise")])
 def test_each_rung_needs_less_than_the_one_before_and_the_first_that_fits_is_taken(kind: str) -> None:
     settings = parse(KINDS[kind], PARAMS[kind])
     ladder = [settings, *(lower for lower, _ in memory.rungs(settings))]
@@ -65,6 +66,13 @@ def test_fields_and_textures_take_more_than_points() -> None:
         for system, weights in (("dream-fields", "clip-vit-b32"), ("dreamfusion", "owner/name"))
     ]
     assert guided[0] < guided[1]
+    styled = memory.need("generate", {"prompt": "x", "system": "dreamfusion", "style": "x.png"}, "cpu")
+    assert styled > memory.need("generate", {"prompt": "x", "system": "dreamfusion"}, "cpu") + 10**9
+
+
+def test_teaching_a_published_model_takes_more() -> None:
+    own, published = (memory.need("personalise", PARAMS["personalise"], "cuda", names) for names in ((), ("a/b",)))
+    assert published > own + 10**9 * memory.WEIGHT
 
 
 def test_wrong_settings_are_refused_by_name() -> None:

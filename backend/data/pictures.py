@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
+from ..errors import Gen3DError
 from . import png16
 from .validate import Place, same_aspect
 
@@ -93,6 +94,29 @@ def decode_mask(path: Path, place: Place, width: int, height: int) -> NDArray[np
     values = np.array(grey)
     trusted: NDArray[np.bool_] = values > values.max() / 2
     return trusted
+
+
+def read_picture(path: str | Path, field: str) -> Image.Image:
+    """A picture of no dataset, upright, in whatever mode it has. Raises Gen3DError, which names the setting ``field``,
+    for what is none that we can read.
+    """
+    step = "Give an undamaged PNG, JPEG, WebP or BMP file."
+    try:
+        with Image.open(path, formats=FORMATS) as image:
+            if image.width * image.height > MAX_PIXELS or Path(path).stat().st_size > MAX_FILE_BYTES:
+                raise Gen3DError(
+                    f"{path} has more than {MAX_PIXELS / 1e6:.0f} million pixels.", "Scale it down.", field=field
+                )
+            return ImageOps.exif_transpose(image).copy()
+    except Gen3DError:
+        raise
+    except IsADirectoryError:
+        raise Gen3DError(f"{path} is a folder, not a picture.", step, field=field) from None
+    except FileNotFoundError:
+        raise Gen3DError(f"There is no file {path}.", step, field=field) from None
+    except Exception as error:  # Pillow raises whatever its parsers stumble upon
+        reason = str(error).split("\n")[0].replace(str(path), "")[:120].strip(" .'") or type(error).__name__
+        raise Gen3DError(f"{path} is no picture that can be read ({reason}).", step, field=field) from None
 
 
 def _unreadable(path: Path, field: str, place: Place, error: Exception) -> Exception:

@@ -9,26 +9,32 @@ as the pipeline scales them, or the picture itself in -1..1.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from ..errors import Gen3DError
+from . import image_prompt, lora, text_to_image, textual_inversion
 from .precision import precision
 from .score_distillation import noise_of
 from .text_to_image import load_pipeline
 
+if TYPE_CHECKING:
+    from PIL import Image
+
 OFFLOAD = "text_encoder", "text_encoder_2"
+SEEN = "image_embeds"  # the name of that condition in diffusers
 
 
 @dataclass(frozen=True)
 class Said:
-    """What prompts say, for each [B]: ``words`` [B, T, D] and, where the model takes them, further conditions."""
+    """What prompts say, for each [B]: ``words`` [B, T, D] and, where the model takes them, further conditions, among
+    which is what it sees in a picture that it was shown."""
 
     words: Tensor
     added: dict[str, Tensor]
@@ -40,11 +46,12 @@ class Said:
 
 
 class DiffusionPrior:
-    """A model ready to criticise, frozen.
+    """A model ready to criticise, frozen. It can be made to know things of one's own, and shown a picture, before it is
+    asked.
 
-    Attributes: ``pipeline`` (the whole of it), ``size`` (side in pixels of the pictures it was made for), ``steps`` (of
-    its noise schedule), ``signal2`` (ᾱ of each, float32 [steps]), ``prediction`` (of what: "epsilon", "v_prediction" or
-    "sample").
+    Attributes: ``pipeline`` (the whole of it), ``size`` (side in pixels of the pictures it is asked about), ``steps``
+    (of its noise schedule), ``signal2`` (ᾱ of each, float32 [steps]), ``prediction`` (of what: "epsilon",
+    "v_prediction" or "sample").
     """
 
     def __init__(
@@ -53,14 +60,16 @@ class DiffusionPrior:
         device: torch.device | str = "cpu",
         dtype: torch.dtype | None = None,
         frugal: bool = False,
+        size: int = 0,
     ) -> None:
         """Loads it. dtype: float16 on CUDA and float32 elsewhere, unless given. frugal: a pass of the U-Net for each
-        prompt, instead of one for all.
+        prompt, instead of one for all. size: of the pictures; 0: what it was made for.
 
         Raises Gen3DError for a folder that holds no such pipeline, whole.
         """
         self.device, self.frugal = torch.device(device), frugal
-        self.pipeline: Any = load_pipeline(Path(folder), precision(self.device, dtype))
+        self._dtype = precision(self.device, dtype)
+        self.pipeline: Any = load_pipeline(Path(folder), self._dtype)
         self._unet: Any = getattr(self.pipeline, "unet", None)
         self._vae: Any = getattr(self.pipeline, "vae", None)
         levels = getattr(self.pipeline.scheduler, "alphas_cumprod", None)
@@ -80,7 +89,26 @@ class DiffusionPrior:
         self.prediction = str(self.pipeline.scheduler.config.prediction_type)
         self.channels = int(self._unet.config.in_channels)
         self._shrunk = int(getattr(self.pipeline, "vae_scale_factor", 8)) if self._vae is not None else 1
-        self.size = int(self._unet.config.sample_size) * self._shrunk
+        self.size = size or int(self._unet.config.sample_size) * self._shrunk
+        self._seen: Tensor | None = None  # [2, 1, ...] of no picture, and of the one that it was shown
+
+    def learn(self, path: Path, scale: float = 1.0) -> None:
+        """Merges a LoRA, as ``lora.merge`` does."""
+        lora.merge(self.pipeline, path, scale)
+
+    def learn_word(self, path: Path, token: str = "") -> str:
+        """Adds the word of a textual inversion, as ``textual_inversion.add`` does."""
+        return textual_inversion.add(self.pipeline, path, token)
+
+    def look_at(self, picture: Image.Image, adapter: Path, scale: float) -> None:
+        """Goes by a picture, too, in all that is said from now on, as ``image_prompt.add`` has it."""
+        self._seen = image_prompt.add(self.pipeline, adapter, picture, scale)
+
+    def draw(
+        self, prompt: str, *, seed: int = 0, steps: int = 0, guidance: float = 0.0
+    ) -> Generator[text_to_image.Step, None, Image.Image]:
+        """A picture of the words, as ``text_to_image.draw`` makes it."""
+        return text_to_image.draw(self.pipeline, prompt, seed=seed, steps=steps, guidance=guidance, seen=self._seen)
 
     def say(self, prompts: Sequence[str], negative: str = "") -> tuple[Said, Said]:
         """What prompts say, and as often what is to be avoided says ("": nothing in particular)."""
@@ -92,11 +120,14 @@ class DiffusionPrior:
                 list(prompts), device=self.device, **{name: options[name] for name in options if name in takes}
             )
         words, avoided, *pooled = told
-        if len(pooled) != 2:
-            return Said(words, {}), Said(avoided, {})
-        side = float(self.size)  # Stable Diffusion XL
-        sizes = words.new_tensor([side, side, 0.0, 0.0, side, side]).expand(len(prompts), 6)
-        said, unsaid = ({"text_embeds": vectors, "time_ids": sizes} for vectors in pooled)
+        said: dict[str, Tensor] = {}
+        unsaid: dict[str, Tensor] = {}
+        if len(pooled) == 2:  # Stable Diffusion XL
+            side = float(self.size)
+            sizes = words.new_tensor([side, side, 0.0, 0.0, side, side]).expand(len(prompts), 6)
+            said, unsaid = ({"text_embeds": vectors, "time_ids": sizes} for vectors in pooled)
+        if self._seen is not None:
+            unsaid[SEEN], said[SEEN] = (one.expand(len(prompts), *one.shape) for one in self._seen)
         return Said(words, said), Said(avoided, unsaid)
 
     def forget_words(self) -> None:
@@ -123,12 +154,21 @@ class DiffusionPrior:
         if self.frugal and len(said) > 1:
             return [self.noise(noisy, t, each)[0] for each in said]
         many, signal2 = len(said), self.signal2[t]
-        dtype = self._unet.dtype
-        added = {name: torch.cat([each.added[name] for each in said]).to(dtype) for name in said[0].added}
-        predicted = self._unet(
-            torch.cat([noisy] * many).to(dtype),
-            torch.cat([t] * many),
-            torch.cat([each.words for each in said]).to(dtype),
+        added = {name: torch.cat([each.added[name] for each in said]) for name in said[0].added}
+        asked = Said(torch.cat([each.words for each in said]), added)
+        predicted = self.predict(torch.cat([noisy] * many), torch.cat([t] * many), asked)
+        return [noise_of(part, noisy, signal2, self.prediction) for part in predicted.chunk(many)]
+
+    def predict(self, noisy: Tensor, t: Tensor, said: Said) -> Tensor:
+        """What the U-Net says of x at steps t [B], float32: ``prediction`` is what that is. Differentiable."""
+        added: dict[str, Any] = {name: value.to(self._dtype) for name, value in said.added.items()}
+        if SEEN in added:
+            added[SEEN] = [added[SEEN]]  # of each adapter
+        out = self._unet(
+            noisy.to(self._dtype),
+            t,
+            said.words.to(self._dtype),
             **({"added_cond_kwargs": added} if added else {}),
-        ).sample[:, : self.channels]  # some predict a variance, too
-        return [noise_of(part.float(), noisy, signal2, self.prediction) for part in predicted.chunk(many)]
+        ).sample
+        found: Tensor = out[:, : self.channels].float()  # some predict a variance, too
+        return found

@@ -51,6 +51,14 @@ def noise_of(predicted: Tensor, noisy: Tensor, signal2: Tensor, prediction: str)
     return (noisy - signal2.sqrt() * predicted) / (1 - signal2).sqrt().clamp_min(1e-4)
 
 
+def target_of(x: Tensor, noise: Tensor, signal2: Tensor, prediction: str) -> Tensor:
+    """What a model of this kind is to predict of the noised x: the inverse of ``noise_of``."""
+    signal2 = _as(signal2, x)
+    if prediction == "epsilon":
+        return noise
+    return signal2.sqrt() * noise - (1 - signal2).sqrt() * x if prediction == "v_prediction" else x
+
+
 def guided(unconditional: Tensor, conditional: Tensor, scale: float) -> Tensor:
     """Classifier-free guidance (Ho and Salimans 2022): ε_∅ + ω (ε_y − ε_∅)."""
     return unconditional + scale * (conditional - unconditional)

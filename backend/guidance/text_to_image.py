@@ -60,15 +60,22 @@ class TextToImage:
 
 
 def draw(
-    pipeline: Any, prompt: str, *, seed: int = 0, steps: int = 0, guidance: float = 0.0
+    pipeline: Any,
+    prompt: str,
+    *,
+    seed: int = 0,
+    steps: int = 0,
+    guidance: float = 0.0,
+    seen: torch.Tensor | None = None,
 ) -> Generator[Step, None, Image.Image]:
     """Draws one picture (RGB); the same seed on the same device gives the same. To stop iterating is to cancel.
 
-    ``steps`` and ``guidance`` 0 take the pipeline's own. Raises Gen3DError where its safety checker withholds the
-    picture.
+    ``steps`` and ``guidance`` 0 take the pipeline's own. seen: what ``image_prompt.add`` gave, of a pipeline that looks
+    at a picture. Raises Gen3DError where its safety checker withholds the picture.
     """
     options: dict[str, Any] = {"num_inference_steps": steps} if steps else {}
     options |= {"guidance_scale": guidance} if guidance else {}
+    options |= {} if seen is None else {"ip_adapter_image_embeds": [seen]}
     known = inspect.signature(pipeline.__call__).parameters
     generator = torch.Generator("cpu").manual_seed(seed)  # noise from the CPU is the same everywhere
 

@@ -25,7 +25,6 @@ from torch import Tensor, nn
 from .. import weights
 from ..errors import Gen3DError
 from ..fields.positional_encoding import positional_encoding
-from ..guidance import text_to_image
 from ..guidance.diffusion_prior import DiffusionPrior
 from ..priors import embedded
 from ..rendering import viewpoints
@@ -248,9 +247,10 @@ def generate(settings: GenerateSettings, out: Path, resume: Snapshot | None = No
     folder, guide = weights.choose(settings.weights, PRIORS, embedded.TEXT_TO_IMAGE)
     if folder is None:
         raise Gen3DError("There is no text-to-image model to distil.", f"{INSTALL.capitalize()}.", field="weights")
-    words, notes = dreaming.said(prompt, guide, INSTALL)
+    words, notes = dreaming.said(prompt, guide, INSTALL, personal=bool(settings.lora or settings.inversion))
     own = guide.startswith("embedded/")
     prior = DiffusionPrior(folder, device, frugal=chosen.frugal)
+    dreaming.adapt(prior, settings, own)
     said, unsaid = prior.say(prompts(words, chosen), settings.negative_prompt.strip())
     picture = None
     if chosen.first_image or chosen.reference:
@@ -308,7 +308,7 @@ def _first_picture(
 ) -> Generator[Progress, None, NDArray[np.uint8]]:
     """What the model draws of the words, uint8 sRGB [S, S, 3]."""
     steps, guidance = DRAWN if own else (0, 0.0)
-    drawing = text_to_image.draw(prior.pipeline, prompt, seed=seed, steps=steps, guidance=guidance)
+    drawing = prior.draw(prompt, seed=seed, steps=steps, guidance=guidance)
     while True:
         try:
             done = next(drawing)

@@ -17,9 +17,13 @@ from PIL import Image
 from torch import Tensor
 
 from .. import weights
+from ..data.pictures import read_picture
+from ..errors import Gen3DError
 from ..geometry import export
 from ..geometry.standing import standing
+from ..guidance import text_to_image
 from ..guidance.clip import Clip
+from ..guidance.diffusion_prior import DiffusionPrior
 from ..priors import embedded
 from ..rendering.orbit import orbit
 from ..rendering.viewpoints import View, rays
@@ -34,6 +38,7 @@ BEGUN, TRAINED = 0.02, 0.85  # share of the whole job that is then done
 YIELD_SECONDS = 0.1
 DISTANCE, ELEVATION, FOCAL = 4.0, 20.0, 1.5  # of the cameras that look at what was made, in sides of half the cube
 SCORERS = ("clip-vit-b32", "clip-vit-b16", "clip-vit-l14")  # the first that is installed and is not the guide
+STYLE_ADAPTERS = ("ip-adapter-sd15", "ip-adapter-sdxl")
 SHEET, SMALL = 192, 128  # pixels, of one view
 JUDGED_FROM = (0.0, 45.0, 90.0, 135.0, 180.0, 225.0, 270.0, 315.0)
 
@@ -72,12 +77,36 @@ class Ways:
     write: Callable[..., Generator[Progress, None, dict[str, Any]]]
 
 
-def said(prompt: str, prior: str, install: str) -> tuple[str, list[str]]:
-    """The prompt as ``prior`` reads it, and notes. Raises Gen3DError where it knows none of the words."""
+def said(prompt: str, prior: str, install: str, personal: bool = False) -> tuple[str, list[str]]:
+    """The prompt as ``prior`` reads it, and notes. personal: it has words of the user's own, so all are left as they
+    are. Raises Gen3DError where it knows none of the words.
+    """
     if not prior.startswith("embedded/"):
         return prompt, [f"Made with {prior}."]
+    if personal:
+        return prompt, ["Made with the embedded prior, which read the prompt as it is."]
     words, notes = embedded.read(prompt, install)
     return words, ["Made with the embedded prior.", *notes]
+
+
+def adapt(prior: DiffusionPrior, settings: GenerateSettings, own: bool) -> None:
+    """Has a text-to-image model know the things and go by the picture that the settings name. own: it is embedded.
+
+    Raises Gen3DError for files that are damaged or of another model, and for a picture where it sees none.
+    """
+    if settings.inversion:
+        prior.learn_word(Path(settings.inversion), settings.token.strip())
+    if settings.lora:
+        prior.learn(Path(settings.lora), settings.lora_scale)
+    if settings.style:
+        if own:
+            cause = "The embedded prior has no image-conditioned path: it cannot take over a picture's style."
+            raise Gen3DError(cause, "Leave the style out, or install Stable Diffusion 1.5 or XL.", field="style")
+        picture = text_to_image.on_background(read_picture(settings.style, "style"))
+        large = getattr(prior.pipeline, "text_encoder_2", None) is not None
+        name = settings.style_adapter or STYLE_ADAPTERS[large]
+        adapter, published = weights.require(name), weights.PUBLISHED.get(name)
+        prior.look_at(picture, adapter / published.files[0] if published else adapter, settings.style_scale)
 
 
 def make(

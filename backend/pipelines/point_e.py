@@ -23,12 +23,11 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 
 from .. import weights
-from ..data.pictures import FORMATS, MAX_FILE_BYTES, MAX_PIXELS
-from ..errors import Gen3DError
+from ..data.pictures import read_picture
 from ..geometry import cleanup, enclosure, export, texture
 from ..geometry.mesh import Mesh
 from ..geometry.standing import standing
@@ -59,7 +58,7 @@ def generate(settings: GenerateSettings, out: Path, resume: Snapshot | None = No
     yield Progress("prepare", 0, 0, 0.0)
     began = time.perf_counter()
     settings.check()
-    picture = read_picture(settings.image) if settings.image else None
+    picture = read_picture(settings.image, "image") if settings.image else None
     job = Job(settings, choose_device(settings.device), point_e_priors.choose(settings, picture is not None))
     if resume is not None:
         job.restore(resume)
@@ -85,27 +84,6 @@ def generate(settings: GenerateSettings, out: Path, resume: Snapshot | None = No
 
 
 # ------------------------------------------------------------------------------------------------------------- look
-
-
-def read_picture(path: str) -> Image.Image:
-    """Raises Gen3DError for what is not a picture."""
-    step = "Give an undamaged PNG, JPEG, WebP or BMP file."
-    try:
-        with Image.open(path, formats=FORMATS) as image:
-            if image.width * image.height > MAX_PIXELS or Path(path).stat().st_size > MAX_FILE_BYTES:
-                raise Gen3DError(
-                    f"{path} has more than {MAX_PIXELS / 1e6:.0f} million pixels.", "Scale it down.", field="image"
-                )
-            return ImageOps.exif_transpose(image).copy()
-    except Gen3DError:
-        raise
-    except IsADirectoryError:
-        raise Gen3DError(f"{path} is a folder, not a picture.", step, field="image") from None
-    except FileNotFoundError:
-        raise Gen3DError(f"There is no file {path}.", step, field="image") from None
-    except Exception as error:  # Pillow raises whatever its parsers stumble upon
-        reason = str(error).split("\n")[0].replace(path, "")[:120].strip(" .'") or type(error).__name__
-        raise Gen3DError(f"{path} is no picture that can be read ({reason}).", step, field="image") from None
 
 
 def look(job: Job, picture: Image.Image | None) -> Generator[Progress, None, None]:

@@ -16,6 +16,8 @@ from ..results.meshes import read_mesh
 from ..results.ply import mesh_ply
 from .common import allowed, from_panel, no_backend, start_job, tell
 
+PATHS = ("image", "weights", "text_to_image", "scorer", "start", "lora", "inversion", "style", "style_adapter")
+
 
 class GEN3D_OT_generate(bpy.types.Operator):
     """Make an object from words, or from a picture of it, in the backend process"""
@@ -43,7 +45,7 @@ class GEN3D_OT_generate(bpy.types.Operator):
         wanted = values(context.scene.gen3d.generate, settings.GenerateSettings)
         wanted["size"] /= units_per_metre(context.scene)
         wanted["prompt"] = (self.prompt or wanted["prompt"]).strip()
-        for name in ("image", "weights", "text_to_image", "scorer", "start"):
+        for name in PATHS:
             if wanted[name].startswith("//"):  # beside the .blend file
                 wanted[name] = bpy.path.abspath(wanted[name])
         known, item = settings.SYSTEMS[wanted["system"]], context.scene.gen3d.start_object

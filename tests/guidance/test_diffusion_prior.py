@@ -10,12 +10,11 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import CLIPTextConfig, CLIPTextModelWithProjection, T5Config, T5EncoderModel, T5Tokenizer
+from transformers import T5Config, T5EncoderModel, T5Tokenizer
 
 from backend.errors import Gen3DError
 from backend.guidance.diffusion_prior import DiffusionPrior
 from backend.guidance.score_distillation import noised
-from backend.priors import train_unet
 
 from . import tiny
 
@@ -34,40 +33,7 @@ def predicting_v(folder: Path) -> Path:
     return folder
 
 
-def extra_large(folder: Path) -> Path:
-    torch.manual_seed(0)
-    words = tiny.tokenizer()
-    second = CLIPTextModelWithProjection(CLIPTextConfig(**tiny.text_config(words), projection_dim=20))
-    small = diffusers.StableDiffusionPipeline.from_pretrained(
-        tiny.write_text_to_image(folder / "sd"), safety_checker=None
-    )
-    blocks = {"block_out_channels": (8, 16), "layers_per_block": 1, "norm_num_groups": 4, "attention_head_dim": 4}
-    unet = diffusers.UNet2DConditionModel(
-        sample_size=8,
-        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
-        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
-        cross_attention_dim=2 * tiny.TEXT["hidden_size"],
-        addition_embed_type="text_time",
-        addition_time_embed_dim=8,
-        projection_class_embeddings_input_dim=20 + 6 * 8,
-        **blocks,
-    )
-    pipeline = diffusers.StableDiffusionXLPipeline(
-        vae=small.vae, text_encoder=small.text_encoder, text_encoder_2=second, tokenizer=words, tokenizer_2=words,
-        unet=unet, scheduler=small.scheduler, add_watermarker=False,
-    )  # fmt: skip
-    pipeline.save_pretrained(folder / "xl")
-    return folder / "xl"
-
-
-def embedded(folder: Path) -> Path:
-    torch.manual_seed(0)
-    model = train_unet.TextToImage(train_unet.Shape((16, 32)))
-    train_unet.pipeline(model).save_pretrained(folder)
-    return folder
-
-
-KINDS: list[Callable[[Path], Path]] = [stable_diffusion, predicting_v, extra_large, embedded]
+KINDS: list[Callable[[Path], Path]] = [stable_diffusion, predicting_v, tiny.write_extra_large, tiny.write_embedded]
 
 
 @pytest.fixture(scope="module", params=KINDS)

@@ -19,6 +19,7 @@ from backend.guidance.score_distillation import (
     noised,
     perp_neg,
     perpendicular,
+    target_of,
 )
 
 
@@ -31,6 +32,7 @@ def test_the_predictions_of_one_state_agree() -> None:
     v = a.sqrt() * noise - (1 - a).sqrt() * x
     for predicted, kind in ((noise, "epsilon"), (v, "v_prediction"), (x, "sample")):
         assert torch.allclose(noise_of(predicted, noisy, signal2, kind), noise, atol=1e-4)
+        assert torch.allclose(target_of(x, noise, signal2, kind), predicted)
 
 
 def test_perp_neg_leaves_what_is_wanted_alone() -> None:

@@ -8,8 +8,20 @@ from typing import Any
 
 import diffusers
 import torch
+from safetensors.torch import save_file
 from tokenizers.pre_tokenizers import ByteLevel
-from transformers import CLIPConfig, CLIPModel, CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+from transformers import (
+    CLIPConfig,
+    CLIPModel,
+    CLIPTextConfig,
+    CLIPTextModel,
+    CLIPTextModelWithProjection,
+    CLIPTokenizer,
+    CLIPVisionConfig,
+    CLIPVisionModelWithProjection,
+)
+
+from backend.priors import train_unet
 
 SIZE, PATCH, FEATURES, DIMENSIONS, LENGTH = 32, 8, 48, 24, 16
 TEXT = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
@@ -71,4 +83,72 @@ def write_text_to_image(folder: Path, seed: int = 0) -> Path:
         requires_safety_checker=False,
     )  # fmt: skip
     pipeline.save_pretrained(folder)
+    return folder
+
+
+def write_extra_large(folder: Path) -> Path:
+    """A Stable Diffusion XL that draws 16 × 16 pixels, in a folder of this one."""
+    torch.manual_seed(0)
+    words, library = tokenizer(), untyped(diffusers)
+    second = CLIPTextModelWithProjection(CLIPTextConfig(**text_config(words), projection_dim=20))
+    small = library.StableDiffusionPipeline.from_pretrained(write_text_to_image(folder / "sd"), safety_checker=None)
+    blocks = {"block_out_channels": (8, 16), "layers_per_block": 1, "norm_num_groups": 4, "attention_head_dim": 4}
+    unet = library.UNet2DConditionModel(
+        sample_size=8,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+        cross_attention_dim=2 * TEXT["hidden_size"],
+        addition_embed_type="text_time",
+        addition_time_embed_dim=8,
+        projection_class_embeddings_input_dim=20 + 6 * 8,
+        **blocks,
+    )
+    pipeline = library.StableDiffusionXLPipeline(
+        vae=small.vae, text_encoder=small.text_encoder, text_encoder_2=second, tokenizer=words, tokenizer_2=words,
+        unet=unet, scheduler=small.scheduler, add_watermarker=False,
+    )  # fmt: skip
+    pipeline.save_pretrained(folder / "xl")
+    return folder / "xl"
+
+
+def write_embedded(folder: Path) -> Path:
+    """A text-to-image prior as the embedded one, of fewer levels."""
+    torch.manual_seed(0)
+    train_unet.pipeline(train_unet.TextToImage(train_unet.Shape((16, 32)))).save_pretrained(folder)
+    return folder
+
+
+def write_image_encoder(folder: Path, dimensions: int) -> None:
+    vision: Any = {**TEXT, "hidden_size": FEATURES, "num_attention_heads": 3, "image_size": SIZE, "patch_size": PATCH}
+    CLIPVisionModelWithProjection(CLIPVisionConfig(**vision, projection_dim=dimensions)).save_pretrained(folder)
+
+
+def write_ip_adapter(folder: Path, unet: Any, plus: bool = False, seed: int = 0) -> Path:
+    """An IP-Adapter for such a U-Net, with its image encoder beside it, in the format that was published: of the
+    vector of the whole picture, or, as its later kinds, of its patches."""
+    torch.manual_seed(seed)
+    write_image_encoder(folder / "image_encoder", DIMENSIONS)
+    words = int(unet.config.cross_attention_dim)
+    tensors: dict[str, torch.Tensor] = {}
+    if plus:
+        inner = 64  # of one head
+        projection = {"latents": (1, 3, words), "proj_in.weight": (words, FEATURES), "proj_in.bias": (words,)}
+        projection |= {"proj_out.weight": (words, words), "proj_out.bias": (words,)}
+        projection |= {f"norm_out.{name}": (words,) for name in ("weight", "bias")}
+        for layer in ("layers.0", "layers.1", "layers.2", "layers.3"):
+            norms = (f"{layer}.0.norm1", f"{layer}.0.norm2", f"{layer}.1.0")
+            projection |= {f"{norm}.{name}": (words,) for norm in norms for name in ("weight", "bias")}
+            projection |= {f"{layer}.0.to_q.weight": (inner, words), f"{layer}.0.to_kv.weight": (2 * inner, words)}
+            projection |= {f"{layer}.0.to_out.weight": (words, inner)}
+            projection |= {f"{layer}.1.1.weight": (4 * words, words), f"{layer}.1.3.weight": (words, 4 * words)}
+    else:
+        projection = {"proj.weight": (4 * words, DIMENSIONS), "proj.bias": (4 * words,)}
+        projection |= {f"norm.{name}": (words,) for name in ("weight", "bias")}
+    tensors |= {f"image_proj.{name}": torch.randn(shape) / 4 for name, shape in projection.items()}
+    for index, name in enumerate(unet.attn_processors):
+        if "attn2" in name:
+            to_k = unet.get_submodule(name.removesuffix(".processor")).to_k
+            for which in ("to_k_ip", "to_v_ip"):
+                tensors[f"ip_adapter.{index}.{which}.weight"] = torch.randn(to_k.weight.shape)
+    save_file(tensors, folder / "ip-adapter.safetensors")
     return folder

@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from backend.errors import Gen3DError
 from backend.geometry.mesh import is_watertight
 from backend.geometry.reading import read
+from backend.guidance import lora, text_to_image
 from backend.guidance.diffusion_prior import DiffusionPrior
 from backend.guidance.score_distillation import noised
 from backend.pipelines import dreamfusion, dreaming
@@ -24,6 +25,7 @@ from backend.pipelines.distillation import SIDES, Asking, Critic
 from backend.pipelines.dream_field import UNIT, DreamField, DreamShape
 from backend.pipelines.dreamfusion import OWN, PAPER, PAPER_SHAPE, DreamFusionPlan, DreamFusionTraining
 from backend.pipelines.progress import Progress, Snapshot
+from backend.priors import embedded
 from backend.rendering import viewpoints
 from backend.settings import DreamFusionSettings, GenerateSettings
 from tests.guidance import tiny
@@ -173,6 +175,55 @@ def test_a_job_goes_on_where_it_was(folder: Path, tmp_path: Path) -> None:
     assert max(float((one[name].float() - other[name].float()).abs().max()) for name in one) < 1e-3
 
 
+def test_personal_things_and_a_style_reach_the_prior(folder: Path, tmp_path: Path) -> None:
+    """As if the prior had been told of them directly; and the first picture is drawn by it."""
+    unet = DiffusionPrior(folder).pipeline.unet
+    adapter = tiny.write_ip_adapter(tmp_path / "adapter", unet)
+    for value in lora.begin(unet, 2, 0):
+        value.data += 0.2
+    save_file(lora.tensors(unet), tmp_path / "thing.safetensors")
+    save_file({"<thing>": torch.randn(tiny.TEXT["hidden_size"])}, tmp_path / "word.safetensors")
+    style = Image.fromarray(np.random.default_rng(0).integers(0, 256, (30, 40, 4), dtype=np.uint8))
+    style.save(tmp_path / "style.png")
+    personal = {"lora": str(tmp_path / "thing.safetensors"), "lora_scale": 0.5, "token": "[V]"}
+    personal |= {"inversion": str(tmp_path / "word.safetensors"), "style": str(tmp_path / "style.png")}
+    wanted = job(folder, prompt="red [V] cat", style_adapter=str(adapter), style_scale=0.8, **personal)
+    adapted, expected = DiffusionPrior(folder), DiffusionPrior(folder)
+    dreaming.adapt(adapted, wanted, own=False)
+    expected.learn_word(tmp_path / "word.safetensors", "[V]")
+    expected.learn(tmp_path / "thing.safetensors", 0.5)
+    expected.look_at(text_to_image.on_background(style), adapter, 0.8)
+    noisy, t = torch.randn(1, 4, 8, 8), torch.tensor([400])
+    heard = [prior.noise(noisy, t, prior.say(["red [V] cat"])[0])[0] for prior in (adapted, expected)]
+    assert torch.equal(*heard)
+    (tmp_path / "out").mkdir()
+    _, summary = finish(dreamfusion.generate(wanted, tmp_path / "out"))
+    drawing = expected.draw(f"red [V] cat, {SIDES[0]}", seed=wanted.seed)
+    picture = Image.open(tmp_path / "out" / summary["files"]["picture"]).convert("RGB")
+    with pytest.raises(StopIteration) as end:
+        while True:
+            next(drawing)
+    assert (np.asarray(picture) == np.asarray(end.value.value)).all()
+
+
+def test_the_embedded_prior_reads_ones_own_words_and_takes_over_no_style(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert dreaming.said("a [V] zorb", "embedded/text_to_image", "", personal=True)[0] == "a [V] zorb"
+    monkeypatch.setattr(embedded, "TEXT_TO_IMAGE", tiny.write_embedded(tmp_path / "own"))
+    Image.new("RGB", (8, 8)).save(tmp_path / "style.png")
+    with pytest.raises(Gen3DError, match="embedded prior has no image-conditioned path") as error:
+        finish(dreamfusion.generate(job(Path("embedded"), style=str(tmp_path / "style.png")), tmp_path))
+    assert error.value.field == "style"
+
+
+def test_without_a_name_the_published_adapter_of_the_model_is_wanted(folder: Path, tmp_path: Path) -> None:
+    Image.new("RGB", (8, 8)).save(tmp_path / "style.png")
+    for model, name in ((folder, "ip-adapter-sd15"), (tiny.write_extra_large(tmp_path), "ip-adapter-sdxl")):
+        with pytest.raises(Gen3DError, match=f"gen3d models install {name}"):
+            dreaming.adapt(DiffusionPrior(model), job(model, style=str(tmp_path / "style.png")), own=False)
+
+
 def test_settings_and_sides() -> None:
     chosen = DreamFusionSettings(shading=False, orientation=False, opacity=False, view_prompts=False, annealing=True)
     plan, _ = dreamfusion.planned(job(Path(), dreamfusion=chosen, iterations=0), own=True)
@@ -188,7 +239,14 @@ def test_settings_and_sides() -> None:
 
 @pytest.mark.parametrize(
     ("changes", "field"),
-    [({"prompt": ""}, "prompt"), ({"image": "cat.png"}, "image"), ({"weights": "nowhere"}, "weights")],
+    [
+        ({"prompt": ""}, "prompt"),
+        ({"image": "cat.png"}, "image"),
+        ({"weights": "nowhere"}, "weights"),
+        ({"lora": "nowhere"}, "lora"),
+        ({"inversion": "nowhere"}, "inversion"),
+        ({"style": "nowhere.png"}, "style"),
+    ],
 )
 def test_refusals(folder: Path, tmp_path: Path, changes: dict[str, str], field: str) -> None:
     with pytest.raises(Gen3DError) as error:
