@@ -15,11 +15,10 @@ import statistics
 from pathlib import Path
 
 import numpy as np
-import trimesh
 from PIL import Image, ImageDraw
 
 from backend import evaluation, running
-from backend.geometry.mesh import Mesh, is_watertight
+from backend.geometry.mesh import components, is_watertight
 from backend.geometry.reading import read
 from backend.priors import embedded
 from backend.priors.judge import held_out
@@ -49,17 +48,12 @@ def main() -> None:
         mesh = read(folder / "mesh.ply")[0]
         seconds.append((read_result(folder) or {})["seconds"])
         closed.append(is_watertight(mesh))
-        pieces.append(components(mesh))
+        pieces.append(int(components(mesh).max()) + 1)
         print(f"{seconds[-1]:6.1f} s  {pieces[-1]} pieces  {'closed' if closed[-1] else 'OPEN'}  {index}", flush=True)
     sheets(given.folder, len(prompts))
     print(f"{statistics.median(seconds):.1f} s for one, in the median, {max(seconds):.1f} s at most")
     print(f"{sum(closed)} of {len(closed)} closed; {sum(count > 1 for count in pieces)} in more than one piece")
     print(evaluation.table(evaluation.evaluate([given.folder], EvaluateSettings(clip=given.scorer))))
-
-
-def components(mesh: Mesh) -> int:
-    """How many pieces a mesh is in."""
-    return int(trimesh.Trimesh(mesh.vertices, mesh.faces, process=False).body_count)
 
 
 def sheets(folder: Path, count: int) -> None:

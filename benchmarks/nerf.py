@@ -43,6 +43,7 @@ from backend.pipelines import nerf, radiance
 from backend.pipelines.devices import choose_device
 from backend.pipelines.nerf_fast import FastNerf, FastTraining
 from backend.settings import NerfSettings
+from backend.shares import ended
 
 try:
     from nerfstudio.field_components.encodings import HashEncoding
@@ -225,7 +226,7 @@ def compare_training(scene: Any, data: Any, seconds: float, device: torch.device
         nerf.settle(field)
         (folder / name).mkdir()
         say(f"rendering the held-out views of {name}")
-        found = finish(nerf.evaluate(field, scene, images, world_to_box, device, folder / name, None))
+        found = ended(nerf.evaluate(field, scene, images, world_to_box, device, folder / name, None))
         results[name] = {
             "psnr": found["psnr"],
             "views": found["views"],
@@ -245,15 +246,6 @@ def compare_training(scene: Any, data: Any, seconds: float, device: torch.device
 def put(field: FastNerf, encoder: nn.Module) -> None:
     """Another encoder for a field."""
     field.field.grid = encoder  # type: ignore[assignment]
-
-
-def finish(work: Any) -> Any:
-    """What a generator returns."""
-    while True:
-        try:
-            next(work)
-        except StopIteration as end:
-            return end.value
 
 
 # ------------------------------------------------------------------------------------------------------------- telling

@@ -18,7 +18,6 @@ import json
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Generator
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +32,7 @@ from backend.geometry.mesh import Mesh, components, face_crosses, is_watertight,
 from backend.pipelines import point_e
 from backend.point_diffusion import sdf
 from backend.priors import world
+from backend.shares import ended
 
 POINTS, SURFACE, PLACES = 8192, 20_000, 4000
 SEED = 771_000
@@ -61,7 +61,7 @@ def main() -> None:
         for name, model in models.items():
             began = time.perf_counter()
             making = point_e.surface(points, colours, model, 128, 50_000, torch.device("cpu"))
-            mesh, _ = finished(making)
+            mesh, _ = ended(making)
             seconds = time.perf_counter() - began
             facts = compared(mesh, thing, rng) | {"seconds": seconds}
             found[name].append(facts)
@@ -71,15 +71,6 @@ def main() -> None:
     print("\n" + f"{'':8}" + "".join(f"{key:>12}" for key in keys))
     for name, rows in found.items():
         print(f"{name:8}" + "".join(f"{np.mean([row[key] for row in rows]):12.3f}" for key in keys))
-
-
-def finished(making: Generator[float, None, tuple[Mesh, Mesh]]) -> tuple[Mesh, Mesh]:
-    while True:
-        try:
-            next(making)
-        except StopIteration as end:
-            made: tuple[Mesh, Mesh] = end.value
-            return made
 
 
 def compared(mesh: Mesh, thing: world.Thing, rng: np.random.Generator) -> dict[str, float]:

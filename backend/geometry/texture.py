@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import Gen3DError
+from ..shares import between
 from . import charts, normal_maps
 from .mesh import Colour, Mesh, vertex_normals
 
@@ -51,23 +52,11 @@ def bake(mesh: Mesh, colour: Colour, size: int, fine: Mesh | None = None) -> Gen
         directions /= np.maximum(np.linalg.norm(directions, axis=1, keepdims=True), 1e-12)
         return _to_bytes(colour((baked.vertices[corners] * shares).sum(axis=1), directions))
 
-    texture = yield from _after(charts.picture(baked, size, coloured), 0.5, 1.0 if fine is None else 0.75)
+    texture = yield from between(charts.picture(baked, size, coloured), 0.5, 1.0 if fine is None else 0.75)
     if fine is None:
         return replace(baked, texture=texture)
-    normal_map = yield from _after(normal_maps.bake(baked, fine, size), 0.75, 1.0)
+    normal_map = yield from between(normal_maps.bake(baked, fine, size), 0.75, 1.0)
     return replace(baked, texture=texture, normal_map=normal_map)
-
-
-def _after(
-    work: Generator[float, None, NDArray[np.uint8]], start: float, end: float
-) -> Generator[float, None, NDArray[np.uint8]]:
-    """The work, its shares from ``start`` to ``end``."""
-    while True:
-        try:
-            yield start + (end - start) * next(work)
-        except StopIteration as done:
-            made: NDArray[np.uint8] = done.value
-            return made
 
 
 def uv_coverage(mesh: Mesh) -> float:

@@ -15,7 +15,7 @@ from ..settings import BakeSettings
 from . import radiance
 from .devices import choose_device
 from .meshing import seen_colour
-from .progress import Pipeline, Progress, Snapshot
+from .progress import Pipeline, Progress, Snapshot, telling
 
 REACH = (0.02, -0.08)  # box units before and behind the surface in which the field's colour is looked for
 
@@ -45,13 +45,7 @@ def bake(settings: BakeSettings, out: Path, resume: Snapshot | None = None) -> P
     yield Progress("mesh", 0, 0, 0.02)
     reduced = replace(cleanup.decimate(mesh, settings.faces), colors=None)
     baking = texture.bake(reduced, colour, settings.texture, mesh if settings.normal_map else None)
-    while True:
-        try:
-            share = next(baking)
-        except StopIteration as end:
-            baked: Mesh = end.value
-            break
-        yield Progress("mesh", 0, 0, 0.05 + 0.9 * share)
+    baked = yield from telling(baking, Progress("mesh", 0, 0, 0.05), 0.95)
     yield Progress("mesh", 0, 0, 0.96)
     files = export.write_all(baked, box_to_world, out)
     facts = {"vertices": len(baked.vertices), "faces": len(baked.faces), "colour": "texture"}

@@ -55,6 +55,12 @@ class DreamShape:
         return Path(2 * math.sqrt(3) * UNIT / self.steps)
 
 
+def solid_grid(shape: DreamShape) -> SolidGrid:
+    """The untrained hash grid of a field of that shape."""
+    grid = levels(shape.levels, round(12 * SPAN), round(shape.finest * SPAN), shape.log2_rows)
+    return SolidGrid(grid, facing=shape.facing)
+
+
 class DreamField(nn.Module):
     """origin: [3], the middle of the cube."""
 
@@ -63,11 +69,7 @@ class DreamField(nn.Module):
     def __init__(self, shape: DreamShape) -> None:
         super().__init__()
         self.shape = shape
-        if shape.network == "grid":
-            grid = levels(shape.levels, round(12 * SPAN), round(shape.finest * SPAN), shape.log2_rows)
-            self.network: SolidGrid | ResidualMlp = SolidGrid(grid, facing=shape.facing)
-        else:
-            self.network = ResidualMlp()
+        self.network: SolidGrid | ResidualMlp = solid_grid(shape) if shape.network == "grid" else ResidualMlp()
         self.occupancy = OccupancyGrid(torch.ones((shape.resolution,) * 3, dtype=torch.bool), shape.path.step, False)
         self.register_buffer("origin", torch.zeros(3))
 

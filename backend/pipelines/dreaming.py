@@ -20,6 +20,7 @@ from .. import weights
 from ..data.pictures import read_picture
 from ..errors import Gen3DError
 from ..geometry import export
+from ..geometry.mesh import Mesh
 from ..geometry.standing import standing
 from ..guidance import text_to_image
 from ..guidance.clip import Clip
@@ -233,10 +234,15 @@ def _write(
         normal_map=settings.normal_map,
         watertight=True,
     )
-    device, ending = field.origin.device, f"_{place + 1}" if place else ""
+    device = field.origin.device
     eyes = np.array(scene(field, np.eye(4)).eyes)
     mesh, facts = yield from telling(make_mesh(field, wanted, eyes, device), progress, until)
-    box_to_world = standing(mesh.vertices, metres)
+    return {**written(mesh, field, standing(mesh.vertices, metres), place, out), "mesh": facts}
+
+
+def written(mesh: Mesh, field: DreamField, box_to_world: NDArray[np.float64], place: int, out: Path) -> dict[str, Any]:
+    """The files of the ``place``-th object: its mesh and a field; what is told of them."""
+    ending = f"_{place + 1}" if place else ""
     files = export.write_all(mesh, box_to_world, out, f"mesh{ending}")
     files["field"] = f"{Path(radiance.FILE).stem}{ending}.safetensors"
     radiance.save(field, scene(field, box_to_world), out, files["field"])
@@ -244,7 +250,6 @@ def _write(
         "files": files,
         "roles": {role + ending: name for role, name in files.items()},
         "box_to_world": box_to_world.tolist(),
-        "mesh": facts,
     }
 
 

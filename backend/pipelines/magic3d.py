@@ -24,32 +24,31 @@ from torch import Tensor, nn
 
 from .. import weights
 from ..errors import Gen3DError
-from ..fields.solid_field import SolidGrid
-from ..geometry import cleanup, export, texture
+from ..geometry import cleanup, texture
 from ..geometry.marching_tetrahedra import Surface
 from ..geometry.mesh import Mesh
 from ..geometry.mesh import sample as sample_mesh
 from ..geometry.smoothness import laplacian, normal_consistency
 from ..geometry.standing import standing
-from ..guidance.diffusion_prior import DiffusionPrior
+from ..guidance.diffusion_prior import DiffusionPrior, Said
 from ..priors import embedded
 from ..rendering import viewpoints
 from ..rendering.shading import ALBEDO, TEXTURELESS, lamp, lit, shading
 from ..rendering.viewpoints import DREAM_FUSION, View, Viewpoints
 from ..settings import GenerateSettings, Magic3DSettings, MeshSettings
-from . import dreamfusion, dreaming, meshing, radiance
+from ..shares import between, ended
+from . import dreamfusion, dreaming, meshing
 from .devices import choose_device
 from .distillation import Asking, Critic
 from .dream_descent import Descent, Learning
-from .dream_field import UNIT, DreamField, DreamShape
-from .dreamfusion import DreamFusionPlan, DreamFusionTraining, prompts
+from .dream_field import UNIT, DreamField, DreamShape, solid_grid
+from .dreamfusion import GREYS, DreamFusionPlan, DreamFusionTraining, prompts
 from .fine_mesh import FineMesh
 from .progress import Pipeline, Progress, Snapshot, telling
 from .start_shape import begin_as, fitted, mesh_at
 
 TEXTURE = 1024
 RESOLUTION = 96  # of the grid in which the coarse stage's surface is looked for
-GREYS = (0.3, 1.0)
 
 
 @dataclass(frozen=True)
@@ -118,9 +117,7 @@ class Magic(nn.Module):
     def __init__(self, shape: DreamShape, layers: int) -> None:
         super().__init__()
         self.coarse = DreamField(shape)
-        other = DreamField(shape).network
-        assert isinstance(other, SolidGrid)
-        self.fine = FineMesh(layers, other)
+        self.fine = FineMesh(layers, solid_grid(shape))
         self.register_buffer("refined", torch.zeros((), dtype=torch.bool))
 
     @property
@@ -226,9 +223,9 @@ class Magic3DTraining:
         self.stage = None
         coarse, fine = self.field.coarse, self.field.fine
         if fine.fixed is None:
-            density, lower, spacing = _end(meshing.sample_density(coarse, RESOLUTION, coarse.origin.device))
+            density, lower, spacing = ended(meshing.sample_density(coarse, RESOLUTION, coarse.origin.device))
             eyes = np.array(dreaming.scene(coarse, np.eye(4)).eyes)
-            level, mesh = _end(meshing.find_surface(density, lower, spacing, MeshSettings(), eyes))
+            level, mesh = ended(meshing.find_surface(density, lower, spacing, MeshSettings(), eyes))
             fine.begin(coarse, mesh, level)
         else:
             fine.network.load_state_dict(coarse.network.state_dict())
@@ -242,15 +239,6 @@ class Magic3DTraining:
         """The inverse of ``state``, after the thing is what it was."""
         self.stage = None
         self._stage().restore(tensors, facts)
-
-
-def _end(work: Generator[float, None, Any]) -> Any:
-    """What a generator returns."""
-    while True:
-        try:
-            next(work)
-        except StopIteration as end:
-            return end.value
 
 
 # ----------------------------------------------------------------------------------------------------------------- job
@@ -275,34 +263,31 @@ def generate(
         first = weights.choose(chosen.coarse_weights, (), embedded.TEXT_TO_IMAGE)[0] or folder
     words, notes = dreaming.said(settings.prompt.strip(), guide, dreamfusion.INSTALL)
     plan, shape = planned(settings, chosen, guide.startswith("embedded/"))
-    held: dict[Path, DiffusionPrior] = {}
+    held: dict[Path, tuple[DiffusionPrior, Said, Said]] = {}
 
     def critic(fine: bool) -> Critic:
         place = folder if fine else first
         if place not in held:
             held.clear()  # one at a time
-            held[place] = DiffusionPrior(place, device, frugal=settings.dreamfusion.frugal)
-        said, unsaid = held[place].say(prompts(words, settings.dreamfusion), settings.negative_prompt.strip())
-        if fine == bool(place == folder):
-            held[place].forget_words()
-        return Critic(held[place], said, unsaid, plan.fine.asking if fine else plan.coarse.asking)
+            prior = DiffusionPrior(place, device, frugal=settings.dreamfusion.frugal)
+            held[place] = (prior, *prior.say(prompts(words, settings.dreamfusion), settings.negative_prompt.strip()))
+            prior.forget_words()
+        return Critic(*held[place], plan.fine.asking if fine else plan.coarse.asking)
 
-    back: list[NDArray[np.float64]] = []
+    kept, back = (None, None) if chosen.shape else fitted(mesh_at(Path(settings.start)))
 
     def begin(seed: int) -> Magic3DTraining:
         torch.manual_seed(seed)
         thing = Magic(shape, plan.fine.layers).to(device)
         if settings.start:
             begin_as(thing.coarse, Path(settings.start), seed)
-        if not chosen.shape:
-            mesh, matrix = fitted(mesh_at(Path(settings.start)))
-            vertices, faces = (torch.from_numpy(part).to(device) for part in (mesh.vertices, mesh.faces))
+        if kept is not None:
+            vertices, faces = (torch.from_numpy(part).to(device) for part in (kept.vertices, kept.faces))
             thing.fine.fixed = Surface(vertices, faces, torch.empty(0, 2, dtype=torch.int64, device=device))
-            back[:] = [matrix]
         return Magic3DTraining(thing, critic, plan, seed)
 
     def write(thing: Magic, *how: Any) -> Generator[Progress, None, dict[str, Any]]:
-        return _write(thing, back[0] if back else None, *how)
+        return _write(thing, back, *how)
 
     total = plan.coarse.iterations + plan.fine.iterations
     ways = dreaming.Ways(look, points, write)
@@ -315,10 +300,15 @@ def planned(settings: GenerateSettings, chosen: Magic3DSettings, own: bool) -> t
     plan, shape = (OWN, OWN_SHAPE) if own else (FAST, FAST_SHAPE)
     if settings.preset == "paper":
         plan, shape = PAPER, PAPER_SHAPE
-    coarse, _ = dreamfusion.planned(replace(settings, preset="fast"), own)
-    asking = replace(plan.coarse.asking, **{name: getattr(coarse.asking, name) for name in ("told", "avoided")})
-    asking = replace(asking, guidance=settings.guidance or asking.guidance)
-    fine_asking = replace(plan.fine.asking, guidance=asking.guidance, told=asking.told, avoided=asking.avoided)
+    asking, closer = (
+        replace(
+            each,
+            guidance=settings.guidance or plan.coarse.asking.guidance,
+            told=settings.dreamfusion.view_prompts,
+            avoided=settings.dreamfusion.perp_neg,
+        )
+        for each in (plan.coarse.asking, plan.fine.asking)
+    )
     first = replace(
         plan.coarse,
         iterations=settings.iterations or plan.coarse.iterations,
@@ -327,7 +317,7 @@ def planned(settings: GenerateSettings, chosen: Magic3DSettings, own: bool) -> t
         asking=asking,
     )
     if settings.start:  # which an edit is to leave recognisable
-        high = plan.coarse.asking.times[0] + EDITED * (plan.coarse.asking.times[1] - plan.coarse.asking.times[0])
+        high = asking.times[0] + EDITED * (asking.times[1] - asking.times[0])
         first = replace(
             first,
             iterations=settings.iterations or round(EDITED * first.iterations),
@@ -342,7 +332,7 @@ def planned(settings: GenerateSettings, chosen: Magic3DSettings, own: bool) -> t
         layers=2 * max(chosen.tetrahedra // 2, 2) if chosen.tetrahedra else plan.fine.layers,
         size=chosen.fine_rendered or plan.fine.size,
         views=settings.views or plan.fine.views,
-        asking=fine_asking,
+        asking=closer,
     )
     return Magic3DPlan(first, second), shape
 
@@ -384,18 +374,9 @@ def _write(
 ) -> Generator[Progress, None, dict[str, Any]]:
     """As ``dreaming`` writes things: the fine mesh with its texture, and the field of the coarse stage. back: where a
     shape that stays has been."""
-    ending = f"_{place + 1}" if place else ""
     mesh, facts = yield from telling(finished(thing.fine, settings), progress, until)
     box_to_world = standing(mesh.vertices, metres) if back is None else back
-    files = export.write_all(mesh, box_to_world, out, f"mesh{ending}")
-    files["field"] = f"{Path(radiance.FILE).stem}{ending}.safetensors"
-    radiance.save(thing.coarse, dreaming.scene(thing.coarse, box_to_world), out, files["field"])
-    return {
-        "files": files,
-        "roles": {role + ending: name for role, name in files.items()},
-        "box_to_world": box_to_world.tolist(),
-        "mesh": facts,
-    }
+    return {**dreaming.written(mesh, thing.coarse, box_to_world, place, out), "mesh": facts}
 
 
 def finished(fine: FineMesh, settings: GenerateSettings) -> Generator[float, None, tuple[Mesh, dict[str, Any]]]:
@@ -412,11 +393,6 @@ def finished(fine: FineMesh, settings: GenerateSettings) -> Generator[float, Non
         mesh = cleanup.make_watertight(cleanup.decimate(whole, settings.faces))
     yield 0.1
     baking = texture.bake(mesh, fine.colours, settings.texture or TEXTURE, whole if settings.normal_map else None)
-    while True:
-        try:
-            yield 0.1 + 0.85 * next(baking)
-        except StopIteration as end:
-            made: Mesh = end.value
-            break
+    made = yield from between(baking, 0.1, 0.95)
     facts = {"vertices": len(made.vertices), "faces": len(made.faces), "colour": "texture"}
     return made, facts

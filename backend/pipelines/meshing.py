@@ -18,6 +18,7 @@ from ..errors import Gen3DError
 from ..geometry import cleanup, export, surface, texture
 from ..geometry.mesh import Colour, Mesh, area, vertex_normals
 from ..settings import MeshSettings
+from ..shares import between
 from .radiance import RadianceField
 
 CHUNK = 2**17
@@ -60,12 +61,7 @@ def make_mesh(
     colour = seen_colour(field, (2 * spacing, -8 * spacing), device)
     if settings.texture:
         baking = texture.bake(mesh, colour, settings.texture, fine if settings.normal_map else None)
-        while True:
-            try:
-                yield 0.5 + 0.4 * next(baking)
-            except StopIteration as end:
-                mesh = end.value
-                break
+        mesh = yield from between(baking, 0.5, 0.9)
     else:
         mesh = texture.paint(mesh, colour)
     yield 0.95

@@ -20,6 +20,7 @@ from ..data.lens import Intrinsics
 from ..errors import Gen3DError
 from ..geometry.export import srgb_to_linear
 from ..rendering.cameras import Cameras
+from ..shares import ended
 from .radiance import RadianceField, Scene
 
 CHUNK = 2**14
@@ -181,12 +182,7 @@ def preview(field: RadianceField, scene: Scene, cameras: Cameras, longest: int =
     scale = longest / max(scene.width, scene.height)
     width, height = max(1, round(scene.width * scale)), max(1, round(scene.height * scale))
     small = Cameras(cameras.to_box[:1], cameras.lens[:1] * scale)
-    drawing = picture(field, small, 0, width, height)
-    while True:
-        try:
-            next(drawing)
-        except StopIteration as end:
-            return to_bytes(over(end.value, backdrop(scene)))
+    return to_bytes(over(ended(picture(field, small, 0, width, height)), backdrop(scene)))
 
 
 def seen_points(field: RadianceField, scene: Scene, cameras: Cameras, rays: int = SEEN_RAYS) -> NDArray[np.float32]:

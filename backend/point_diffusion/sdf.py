@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ..errors import Gen3DError
+from ..shares import between
 from .transformer import Mlp, Transformer, attend, linear, split_heads
 
 NAME = "CrossAttentionPointCloudSDFModel"
@@ -190,7 +191,7 @@ def traced_field(
     while sizes[0] > 1.5 * COARSE:
         sizes.insert(0, (sizes[0] + 1) // 2)
     begin = 0.2 if len(sizes) > 1 else 1.0
-    values = yield from _within(dense_field(distance, device, sizes[0], side), begin)
+    values = yield from between(dense_field(distance, device, sizes[0], side), 0.0, begin)
     for level, count in enumerate(sizes[1:], 1):
         reach = BAND * side / (sizes[level - 1] - 1) * 3**0.5 / 2
         estimate = functional.interpolate(values[None, None], (count,) * 3, mode="trilinear", align_corners=True)
@@ -207,16 +208,6 @@ def traced_field(
             known |= wanted
             wanted = _corners(_crossed(values)) & ~known
     return values
-
-
-def _within(work: Generator[float, None, Tensor], end: float) -> Generator[float, None, Tensor]:
-    while True:
-        try:
-            share = next(work)
-        except StopIteration as stop:
-            found: Tensor = stop.value
-            return found
-        yield end * share
 
 
 def _crossed(values: Tensor) -> Tensor:

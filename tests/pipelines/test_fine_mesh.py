@@ -11,11 +11,10 @@ import torch
 import trimesh
 
 from backend.errors import Gen3DError
-from backend.fields.solid_field import SolidGrid
 from backend.geometry import export
 from backend.geometry.mesh import Mesh, is_watertight
 from backend.pipelines import dreaming, start_shape
-from backend.pipelines.dream_field import UNIT, DreamField, DreamShape
+from backend.pipelines.dream_field import UNIT, DreamField, DreamShape, solid_grid
 from backend.pipelines.fine_mesh import FineMesh
 from backend.pipelines.start_shape import FILLED, begin_as, fitted
 
@@ -45,9 +44,7 @@ def field(ball: Mesh, tmp_path_factory: pytest.TempPathFactory) -> DreamField:
 
 def fine(field: DreamField, ball: Mesh, resolution: int = 24) -> FineMesh:
     torch.manual_seed(0)
-    network = DreamField(SHAPE).network
-    assert isinstance(network, SolidGrid)
-    made = FineMesh(resolution, network)
+    made = FineMesh(resolution, solid_grid(SHAPE))
     made.begin(field, ball, LEVEL)
     return made
 

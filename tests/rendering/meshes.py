@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
+import numba
 import numpy as np
 import torch
 import trimesh
@@ -62,3 +64,15 @@ def scene(name: str) -> tuple[Tensor, Tensor, int, int, bool]:
     """Positions [B, V, 3] for the rasteriser, faces, and the last three of a scene."""
     (vertices, faces), views, height, width, cull = SCENES[name]
     return project(vertices, views), faces, height, width, cull
+
+
+def whatever_the_threads(work: Callable[[], list[Tensor]]) -> bool:
+    """Whether work gives the same, to the last bit, twice and with one thread and with all of numba's."""
+    before, found = numba.get_num_threads(), []
+    try:
+        for threads in {1, before}:
+            numba.set_num_threads(threads)
+            found += [work(), work()]
+    finally:
+        numba.set_num_threads(before)
+    return all(torch.equal(one, other) for some in found[1:] for one, other in zip(found[0], some, strict=True))

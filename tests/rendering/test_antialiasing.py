@@ -3,7 +3,6 @@ from __future__ import annotations
 
 import math
 
-import numba
 import pytest
 import torch
 from torch import Tensor
@@ -18,7 +17,7 @@ from backend.rendering.antialiasing import (
 from backend.rendering.rasteriser import Fragments, interpolate, pixel_middle, rasterise
 from backend.rendering.viewpoints import project
 
-from .meshes import AROUND, SCENES, ball, blob, scene, soup, view
+from .meshes import AROUND, SCENES, ball, blob, scene, soup, view, whatever_the_threads
 
 every_scene = pytest.mark.parametrize("name", SCENES)
 
@@ -235,14 +234,7 @@ def test_the_number_of_threads_does_not_matter() -> None:
         assert positions.grad is not None and colour.grad is not None
         return [smooth.detach(), positions.grad, colour.grad]
 
-    before, found = numba.get_num_threads(), []
-    try:
-        for threads in {1, before}:
-            numba.set_num_threads(threads)
-            found += [everything(), everything()]
-    finally:
-        numba.set_num_threads(before)
-    assert all(torch.equal(one, other) for some in found[1:] for one, other in zip(found[0], some, strict=True))
+    assert whatever_the_threads(everything)
 
 
 def test_what_does_not_fit_is_refused() -> None:

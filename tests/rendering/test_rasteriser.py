@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 from __future__ import annotations
 
-import numba
 import numpy as np
 import pytest
 import torch
@@ -18,7 +17,7 @@ from backend.rendering.rasteriser import (
 )
 from backend.rendering.viewpoints import View, project, rays
 
-from .meshes import AROUND, SCENES, WITHIN, ball, blob, scene, soup, view
+from .meshes import AROUND, SCENES, WITHIN, ball, blob, scene, soup, view, whatever_the_threads
 
 every_scene = pytest.mark.parametrize("name", SCENES)
 
@@ -303,14 +302,7 @@ def test_the_number_of_threads_does_not_matter() -> None:
         assert positions.grad is not None and values.grad is not None
         return [*seen, positions.grad, values.grad]
 
-    before, found = numba.get_num_threads(), []
-    try:
-        for threads in {1, before}:
-            numba.set_num_threads(threads)
-            found += [everything(), everything()]
-    finally:
-        numba.set_num_threads(before)
-    assert all(torch.equal(one, other) for some in found[1:] for one, other in zip(found[0], some, strict=True))
+    assert whatever_the_threads(everything)
 
 
 def test_what_does_not_fit_is_refused() -> None:

@@ -1,0 +1,30 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Work that tells how far it is: generators that yield the share done, in 0..1, and return what they made."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+def between(work: Generator[float, None, T], start: float, end: float) -> Generator[float, None, T]:
+    """The same work as a part of a larger one, which is at ``start`` before it and at ``end`` after it."""
+    while True:
+        try:
+            share = next(work)
+        except StopIteration as done:
+            made: T = done.value
+            return made
+        yield start + (end - start) * share
+
+
+def ended(work: Generator[Any, None, T]) -> T:
+    """What work makes, whatever it tells meanwhile."""
+    while True:
+        try:
+            next(work)
+        except StopIteration as done:
+            made: T = done.value
+            return made
