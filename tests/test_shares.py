@@ -12,8 +12,7 @@ from backend.shares import between, ended
 
 def work(ends: list[str]) -> Generator[float, None, str]:
     try:
-        for share in (0.0, 0.5, 1.0):
-            yield share
+        yield from (0.0, 0.5, 1.0)
     finally:
         ends.append("ended")
     return "made"
