@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -53,11 +54,16 @@ CONFIG: dict[str, Any] = {
 }
 TEXT_LAYERS = 3
 OFTEN = 1 / 3
+NAMED = 2
+"""Parts that captions name, in the things of which they are to name more."""
+HEARD, LOUDEST = 0.25, 8.0
+"""A part that a caption names counts, in the loss of colours, as if it had this share of the points, up to so many
+times what it has: of 128 points an eye has three, and what is said of it would hardly be learned."""
 PLAN = Plan(samples=1_000_000, batch=64, rate=1e-3, seed=0, ema=0.9995)
 # Clouds grow while the training goes on: few points teach the shapes cheaply, many the way they are sampled.
 POINTS = ((0.0, 128), (0.7, 256), (0.88, 512), (0.96, 1024))
 
-Batch = tuple[Tensor, Tensor]
+Batch = tuple[Tensor, Tensor, Tensor]
 
 
 class PointPrior(nn.Module):
@@ -102,26 +108,34 @@ def main(argv: list[str]) -> None:
         metavar="CATEGORY",
         help="kinds that a third of the things are to be of",
     )
+    parser.add_argument("--named", type=float, default=0.0, help="share of the things that have two parts named")
     given = parser.parse_args(argv)
-    train(*chosen(given, PLAN), given.workers, given.start, given.often)
+    train(*chosen(given, PLAN), given.workers, given.start, given.often, given.named)
 
 
-def train(plan: Plan, session: Session, workers: int = 0, start: Path | None = None, often: Sequence[str] = ()) -> None:
+def train(
+    plan: Plan,
+    session: Session,
+    workers: int = 0,
+    start: Path | None = None,
+    often: Sequence[str] = (),
+    named: float = 0.0,
+) -> None:
     """Trains, and exports the averaged weights to ``export`` in the session's folder.
 
-    start: exported weights to begin with; often: as ``draw`` has it.
+    start: exported weights to begin with; often, named: as ``draw`` has them.
     """
     torch.manual_seed(plan.seed)
     model = PointPrior()
     if start is not None:
         load(model, start)
     diffusion = Diffusion.of(CONFIG)
-    batches = Ahead(partial(draw, plan, often=tuple(often)), workers)
+    batches = Ahead(partial(draw, plan, often=tuple(often), named=named), workers)
 
     def loss(step: int) -> Tensor:
-        clouds, tokens = batches[step]
+        clouds, loud, tokens = (part.to(session.device) for part in batches[step])
         random = generator(torch.device("cpu"), plan.seed, step)
-        return diffusion_loss(model, diffusion, clouds.to(session.device), tokens.to(session.device), random)
+        return diffusion_loss(model, diffusion, clouds, loud, tokens, random)
 
     try:
         export(model, fit(model, loss, plan, session, hidden), session.folder / "export")
@@ -134,36 +148,48 @@ def hidden(name: str) -> bool:
     return ("blocks." in name or "encoder.layers." in name) and "modulation" not in name
 
 
-def draw(plan: Plan, step: int, often: Sequence[str] = ()) -> Batch:
-    """The things of a step: float32 [B, 6, K], coordinates in the unit cube and colours in 0..255, and tokens [B, T].
+def draw(plan: Plan, step: int, often: Sequence[str] = (), named: float = 0.0) -> Batch:
+    """The things of a step: float32 [B, 6, K], coordinates in the unit cube and colours in 0..255; how much each
+    point's colour counts, float32 [B, K]; tokens [B, T].
 
     The more points, the fewer clouds: a step always costs about the same. often: categories that OFTEN of the things
-    are of, where there are any.
+    are of, where there are any; named: share of the things of which NAMED parts are named.
     """
     count = max(number for begin, number in POINTS if step >= begin * plan.steps)
     rng = np.random.default_rng((plan.seed, step))
-    clouds, captions = [], []
+    clouds, loud, captions = [], [], []
     for _ in range(max(plan.batch * POINTS[0][1] // count, 1)):
         kind = str(rng.choice(often)) if often and rng.random() < OFTEN else ""
-        thing = world.sample(rng, kind)
-        clouds.append(world.points_of(thing, count, rng).T)
+        thing = world.sample(rng, kind, NAMED if rng.random() < named else None)
+        cloud, part = world.labelled_points_of(thing, count, rng)
+        clouds.append(cloud.T)
+        loud.append(loudness(thing, count, np.bincount(part, minlength=len(thing.parts)))[part])
         captions.append(world.caption(thing, rng))
     stacked = torch.from_numpy(np.stack(clouds))
     stacked[:, 3:] *= 255
-    return stacked, tokenizer.encode(tokenizer.load(), captions)
+    return stacked, torch.from_numpy(np.stack(loud)), tokenizer.encode(tokenizer.load(), captions)
+
+
+def loudness(thing: world.Thing, count: int, points: NDArray[np.int64]) -> NDArray[np.float32]:
+    """How much the colour of a point of each part counts, float32 [parts], where the parts have so many ``points`` of
+    ``count``: 1, and more for the small ones that a caption names."""
+    asked = np.array([part.asked for part in thing.parts])
+    wanted = np.clip(HEARD * count / np.maximum(points, 1), 1.0, LOUDEST)
+    return np.where(asked, wanted, 1.0).astype(np.float32)
 
 
 def diffusion_loss(
-    model: PointPrior, diffusion: Diffusion, clouds: Tensor, tokens: Tensor, random: torch.Generator
+    model: PointPrior, diffusion: Diffusion, clouds: Tensor, loud: Tensor, tokens: Tensor, random: torch.Generator
 ) -> Tensor:
-    """Mean squared error of v, at times that are spread evenly over the batch."""
+    """Mean squared error of v, colours times ``loud`` [B, K], at times spread evenly over the batch."""
     x0 = diffusion.scale(clouds)
     times = (torch.rand(len(x0), generator=random) + torch.arange(len(x0))) / len(x0) * diffusion.steps
     t = times.long().clamp(max=diffusion.steps - 1).to(x0.device)
     noise = torch.randn(x0.shape, generator=random).to(x0.device)
     with autocast(x0.device):
         predicted = model(diffusion.noised(x0, t, noise), t, tokens)
-    return nn.functional.mse_loss(predicted.float(), diffusion.target(x0, t, noise))
+    error = (predicted.float() - diffusion.target(x0, t, noise)).square()
+    return (error[:, :3].mean() + (error[:, 3:] * loud[:, None]).mean()) / 2
 
 
 def export(model: PointPrior, mean: dict[str, Tensor], folder: Path) -> None:

@@ -7,7 +7,7 @@ agree. Everything is drawn from a numpy generator: the same seed gives the same 
 
 from .captions import article, caption, vocabulary
 from .categories import CATEGORIES
-from .things import DETAIL, Part, Thing, inside, mesh_of, points_of, sample, surface_of
+from .things import DETAIL, Part, Thing, inside, labelled_points_of, mesh_of, points_of, sample, surface_of
 
 __all__ = [
     "CATEGORIES",
@@ -17,6 +17,7 @@ __all__ = [
     "article",
     "caption",
     "inside",
+    "labelled_points_of",
     "mesh_of",
     "points_of",
     "sample",

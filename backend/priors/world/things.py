@@ -167,6 +167,11 @@ def surface_of(thing: Thing, count: int, rng: Rng, detail: float = 0.0) -> tuple
 
 def points_of(thing: Thing, count: int, rng: Rng) -> Floats:
     """A coloured cloud, float32 [count, 6]: x, y, z and sRGB in 0..1. Small parts get more than their share."""
+    return labelled_points_of(thing, count, rng)[0]
+
+
+def labelled_points_of(thing: Thing, count: int, rng: Rng) -> tuple[Floats, Ints]:
+    """A cloud as of ``points_of``, and the index of each point's part, int32 [count]."""
     points, _, part = surface_of(thing, count, rng, DETAIL)
     palette = np.array([p.colour.rgb for p in thing.parts], np.float32)
-    return np.concatenate([points, palette[part]], 1)
+    return np.concatenate([points, palette[part]], 1), part
