@@ -113,10 +113,16 @@ def drive(
         resume = next(sources)
     if said := [*notes, *([stepped] if stepped else ())]:
         summary["notes"] = [*summary.get("notes", ()), *said]
-    content = {"format": 1, "kind": kind, "settings": asdict(settings), "seed": getattr(settings, "seed", None)}
-    content = storage.finish_result(folder / "result.part", final, {**content, **summary, "version": VERSION})
-    shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+    content = storage.finish_result(folder / "result.part", final, _content(kind, settings, summary))
+    for name in ("checkpoints", storage.folder_so_far(folder).name):
+        shutil.rmtree(folder / name, ignore_errors=True)
     return content
+
+
+def _content(kind: str, settings: Any, summary: dict[str, Any]) -> dict[str, Any]:
+    """What result.json says, besides what the files are."""
+    told = {"format": 1, "kind": kind, "settings": asdict(settings), "seed": getattr(settings, "seed", None)}
+    return {**told, **summary, "version": VERSION}
 
 
 class _Attempt:
@@ -162,6 +168,8 @@ class _Attempt:
                     self._checkpoint(progress)
             raise Stopped
         self._listener.report(progress)
+        if progress.so_far is not None:
+            self._keep(progress.so_far)
         if progress.snapshot is not None and self._checkpoints.due():
             self._checkpoints.run(lambda: self._checkpoint(progress))
         show, render = self._listener.preview, progress.preview
@@ -171,6 +179,16 @@ class _Attempt:
         draw, shape = self._listener.shape, progress.shape
         if draw is not None and shape is not None and self._shapes.due():
             self._shapes.run(lambda: draw(shape()))
+
+    def _keep(self, so_far: Callable[[Path], dict[str, Any]]) -> None:
+        """Has what there is written down, in the place of what there was before."""
+        final = storage.folder_so_far(self._folder)
+        part = final.with_suffix(".part")
+        with storage.disk_errors(part):
+            for folder in (part, final):
+                shutil.rmtree(folder, ignore_errors=True)
+            part.mkdir()
+            storage.finish_result(part, final, _content(self.kind, self._settings, so_far(part)))
 
     def _checkpoint(self, progress: Progress) -> None:
         assert progress.snapshot is not None

@@ -42,7 +42,8 @@ class Job:
 
     attempts: crashes in a row of its worker without a new checkpoint in between.
     progress: {"phase", "step", "total", "fraction", "seconds_left", "loss"}; error: {"cause", "next_step", "field"}
-    and, where there is one, "log"; result: what result.json holds, and "folder", its absolute path.
+    and, where there is one, "log"; result: what result.json holds, and "folder", its absolute path; of a job that ended
+    without being done, of what it had come to.
     """
 
     id: str
@@ -167,7 +168,7 @@ class JobStore:
                 raise Gen3DError("The job is done.", "Start a new one to do it again.", field="job")
             if job.state not in RESUMABLE:
                 return job
-            return self._change(job_id, state="queued", ended=None, error=None, attempts=0, cancel=0)
+            return self._change(job_id, state="queued", ended=None, error=None, result=None, attempts=0, cancel=0)
 
     def remove(self, job_id: str) -> Job:
         """Deletes an ended job with its folder. Raises Gen3DError for one that waits or runs."""

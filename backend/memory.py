@@ -38,7 +38,8 @@ EMBEDDED = 6
 GUIDES = {"clip-vit-b16": 150, "clip-vit-b32": 151, "clip-vit-l14": 428}
 DIFFUSION = 1070  # any other: a Stable Diffusion
 FOG = 1500 * MIB  # a field of which everything is still half transparent, being trained at these:
-RENDERED = {"dream-fields": 168, "dreamfusion": 64}  # pixels of a side
+RENDERED = {"dream-fields": 168, "dreamfusion": 64, "magic3d": 64}  # pixels of a side
+DISTILLED = ("dreamfusion", "magic3d")
 VIEWS = 4  # a step
 PLAIN = 1 / 3  # the share of it that does not go with how much is rendered
 PASSES = 800 * MIB  # what the activations of a text-to-image model take more with all prompts in one pass
@@ -111,7 +112,7 @@ def _lower_training(settings: GenerateSettings) -> tuple[GenerateSettings, str] 
     """What a field loses least by first."""
     if settings.system not in RENDERED:
         return None
-    if settings.system == "dreamfusion" and not settings.dreamfusion.frugal:
+    if settings.system in DISTILLED and not settings.dreamfusion.frugal:
         lower = replace(settings, dreamfusion=replace(settings.dreamfusion, frugal=True))
         return lower, "the text-to-image model is asked one prompt at a time"
     if settings.views != 1:
@@ -188,7 +189,7 @@ def _training(settings: GenerateSettings, name: str) -> int:
     """What it takes to train a field."""
     seen = (settings.rendered or RENDERED[settings.system]) / RENDERED[settings.system]
     views = settings.views / VIEWS if settings.views else 1.0
-    apart = settings.system != "dreamfusion" or name == "embedded" or settings.dreamfusion.frugal
+    apart = settings.system not in DISTILLED or name == "embedded" or settings.dreamfusion.frugal
     return round(FOG * (PLAIN + (1 - PLAIN) * seen**2 * views)) + (0 if apart else PASSES)
 
 

@@ -211,7 +211,8 @@ class Refused(Message):
 
 @dataclass(frozen=True)
 class JobRow(Message):
-    """All about one job. ``folder`` is on the backend's machine; a finished result lies in its subfolder "result"."""
+    """All about one job. ``folder`` is on the backend's machine; a finished result lies in its subfolder "result", and
+    ``result["folder"]`` says so; of an ended job that is not done, where what it had come to lies."""
 
     type: ClassVar[str] = "job"
     id: str = _id()

@@ -62,6 +62,8 @@ def run(kind: str, values: Any, out: Path) -> dict[str, Any]:
                 content = drive(kind, worker.pipelines()[kind], values, work, final, listener)
         except Stopped:
             step = "The same command goes on." if storage.has_checkpoint(work) else "Nothing was left behind."
+            if storage.read_result(so_far := storage.folder_so_far(work)):
+                step += f" What there is so far: {so_far}."
             raise Ended(Gen3DError("Stopped.", step), STOPPED) from None
         except Gen3DError:
             raise
@@ -106,7 +108,7 @@ def workspace(work: Path, kind: str, values: Any) -> Iterator[None]:
         yield
     finally:
         lock.release()
-        if not storage.has_checkpoint(work):
+        if not storage.has_checkpoint(work):  # without which there is nothing so far, either
             shutil.rmtree(work, ignore_errors=True)
             for folder in missing[1:]:
                 with suppress(OSError):  # the result may be in it

@@ -192,8 +192,9 @@ class GenerateSettings:
     image: str = option("", subtype="file", help="picture of the thing, in place of words")
     system: str = option(
         "point-e",
-        choices=("point-e", "dream-fields", "dreamfusion"),
-        help="how to make it: points, a field that CLIP guides, or one that a text-to-image model guides",
+        choices=("point-e", "dream-fields", "dreamfusion", "magic3d"),
+        help="how to make it: points, a field that CLIP guides, one that a text-to-image model guides, or such a field "
+        "and then a fine mesh of it",
     )
     preset: str = option("fast", choices=("fast", "paper"), help="of fields: hash grid, or the network of the paper")
     weights: str = option(
@@ -234,10 +235,14 @@ class GenerateSettings:
     style_scale: float = option(0.6, low=0.0, high=2.0, help="how much that picture counts beside the words")
     dream_fields: DreamFieldsSettings = field(default_factory=DreamFieldsSettings)
     dreamfusion: DreamFusionSettings = field(default_factory=DreamFusionSettings)
+    magic3d: Magic3DSettings = field(default_factory=Magic3DSettings)
     resolution: int = option(128, low=32, high=256, help="samples of the surface's grid along each side")
     faces: int = option(50_000, low=0, high=5_000_000, help="target number of triangles; 0 keeps all")
     texture: int = option(
-        0, low=0, high=8192, help="side of the baked texture in pixels; 0 gives vertex colours instead of UVs"
+        0,
+        low=0,
+        high=8192,
+        help="side of the baked texture in pixels; 0 gives vertex colours instead of UVs, and Magic3D the usual 1024",
     )
     normal_map: bool = option(
         False, help="with a texture: also bake what the mesh loses with its triangles into a normal map"
@@ -256,9 +261,18 @@ class GenerateSettings:
         if not self.image and not self.prompt.strip():
             more = ", or give an image of it" if self.system == "point-e" else ""
             raise Gen3DError("There is no prompt.", f"Say in words what to make{more}.", field="prompt")
+        if self.system == "magic3d" and not self.start and not (self.magic3d.coarse and self.magic3d.shape):
+            cause = "There is no shape that could stay as it is."
+            raise Gen3DError(cause, "Give a mesh or a result to start with, or let the shape change.", field="start")
 
 
-TITLES = {"point-e": "Point-E", "dream-fields": "Dream Fields", "dreamfusion": "DreamFusion"}
+TITLES = {"point-e": "Point-E", "dream-fields": "Dream Fields", "dreamfusion": "DreamFusion", "magic3d": "Magic3D"}
+DISTILLED = (
+    "negative_prompt", "start", "preset", "iterations", "rendered", "views", "guidance", "weights", "scorer", "lora",
+    "lora_scale", "inversion", "token", "style", "style_adapter", "style_scale", "faces", "texture", "normal_map",
+    "dreamfusion",
+)  # fmt: skip
+"""What systems can be told that a text-to-image model guides."""
 SYSTEMS = {
     "point-e": (
         "image", "text_to_image", "remove_background", "weights", "guidance", "steps", "points", "resolution", "faces",
@@ -268,11 +282,8 @@ SYSTEMS = {
         "start", "preset", "iterations", "rendered", "views", "weights", "scorer", "resolution", "faces", "texture",
         "normal_map", "dream_fields",
     ),
-    "dreamfusion": (
-        "negative_prompt", "start", "preset", "iterations", "rendered", "views", "guidance", "weights", "scorer",
-        "lora", "lora_scale", "inversion", "token", "style", "style_adapter", "style_scale", "resolution", "faces",
-        "texture", "normal_map", "dreamfusion",
-    ),
+    "dreamfusion": (*DISTILLED, "resolution"),
+    "magic3d": (*DISTILLED, "magic3d"),
 }  # fmt: skip
 """What each system can be told, besides what all can."""
 OF_ALL_SYSTEMS = ("system", "prompt", "count", "seed", "size", "device")

@@ -8,6 +8,7 @@ A job's folder:  job.json           what was asked, and the end once there is on
                  checkpoints/       the newest two: NNNNNN.safetensors with NNNNNN.json
                  preview.png        newest picture
                  worker.log         what the worker process had to say
+                 so_far/            what an unfinished job has come to, as a result, where that is worth having
                  result.part/       a result in the making
                  result/            the finished result, with result.json
 """
@@ -272,6 +273,11 @@ def _read_checkpoint(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any
 
 
 # -------------------------------------------------------------------------------------------------------- results
+
+
+def folder_so_far(folder: Path) -> Path:
+    """Where a job's folder holds what the job has come to, if it has come to anything."""
+    return folder / "so_far"
 
 
 def finish_result(part: Path, final: Path, content: dict[str, Any]) -> dict[str, Any]:

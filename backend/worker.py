@@ -52,12 +52,13 @@ def pipelines() -> dict[str, Run]:
     # Threads that wait for work spin for milliseconds, in torch's pool and in numba's: beside anything else that is at
     # work, such as Blender, each pool takes the cores from the other. A training that took 0.83 s a step so takes 0.58.
     os.environ.setdefault("GOMP_SPINCOUNT", "3000")
-    from .pipelines import bake, dream_fields, dreamfusion, nerf, personalise, point_e
+    from .pipelines import bake, dream_fields, dreamfusion, magic3d, nerf, personalise, point_e
 
     systems: dict[str, Run] = {
         "point-e": point_e.generate,
         "dream-fields": dream_fields.generate,
         "dreamfusion": dreamfusion.generate,
+        "magic3d": magic3d.generate,
     }
     return {
         "generate": lambda wanted, out, resume: systems[wanted.system](wanted, out, resume),

@@ -26,6 +26,10 @@ FIELDS: list[dict[str, Any]] = [
     for system, side in (("dream-fields", 36), ("dreamfusion", 32))
     for more in ({}, {"views": 1}, {"views": 1, "rendered": side})
 ]
+FINE: list[dict[str, Any]] = [
+    {"system": "magic3d", "iterations": 60, "magic3d": {"fine_iterations": 10, **more}}
+    for more in ({}, {"fine_rendered": 512}, {"tetrahedra": 128}, {"tetrahedra": 128, "fine_rendered": 512})
+]
 
 
 def main() -> None:
@@ -43,7 +47,7 @@ def main() -> None:
 
 def cases(dataset: Path | None) -> list[tuple[str, dict[str, Any]]]:
     words: list[dict[str, Any]] = [{}, {"resolution": 64}, {"resolution": 256}, {"points": 4096}, {"count": 3}]
-    words += [{"texture": 2048}, *FIELDS]
+    words += [{"texture": 2048}, *FIELDS, *FINE]
     found = [("generate", {"prompt": "a red chair", **more}) for more in words]
     if dataset is not None:
         views: list[dict[str, Any]] = [

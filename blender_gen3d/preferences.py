@@ -12,6 +12,7 @@ from . import upkeep
 from .bridge import home
 from .environment.builds import BUILDS
 from .environment.installation import Wanted
+from .paths import RELATIVE
 from .upkeep_ui import draw_backend, draw_models
 
 BUILD_ITEMS = [
@@ -35,23 +36,27 @@ class Gen3DPreferences(bpy.types.AddonPreferences):
         description="Python 3.11 to 3.13 that the backend's environment is made from; empty: Blender's own, or one "
         "that is found",
         subtype="FILE_PATH",
+        options=RELATIVE,
     )
     wheels: bpy.props.StringProperty(  # type: ignore[valid-type]
         name="Packages Folder",
         description="Folder with all packages as wheels, for a computer without internet; empty: they are downloaded",
         subtype="DIR_PATH",
+        options=RELATIVE,
     )
     home: bpy.props.StringProperty(  # type: ignore[valid-type]
         name="Data Folder",
         description="Where the backend, jobs, results and weights are kept; empty: the operating system's place for a "
         "user's data",
         subtype="DIR_PATH",
+        options=RELATIVE,
         update=_changed,
     )
     python: bpy.props.StringProperty(  # type: ignore[valid-type]
         name="Python of the Backend",
         description="Interpreter that has the backend's packages already; empty: the installed environment's",
         subtype="FILE_PATH",
+        options=RELATIVE,
         update=_changed,
     )
 

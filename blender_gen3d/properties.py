@@ -13,6 +13,7 @@ import bpy
 
 from .bridge import settings
 from .capturing.capture_settings import CaptureSettings
+from .paths import RELATIVE
 from .viewing.view_settings import ResultSettings, TurntableSettings, ViewSettings
 
 INT_LIMIT = 2**31 - 1
@@ -54,9 +55,12 @@ TITLES = {
     "inversion": "Textual Inversion",
     "lora": "LoRA",
     "lora_scale": "LoRA Strength",
+    "magic3d": "Magic3D",
     "mps": "Apple GPU (Metal)",
     "nerf-synthetic": "NeRF Synthetic",
     "point-e": "Point·E",
+    "refine_prompt": "Prompt",
+    "refine_shape": "Change Shape",
     "seconds": "Time",
     "start": "Start File",
     "step": "Every Nth Frame",
@@ -82,6 +86,7 @@ EXPLAINED = {
     "point-e": "Points, and a surface around them: seconds",
     "dream-fields": "A radiance field that CLIP guides: minutes",
     "dreamfusion": "A radiance field that a text-to-image model guides: minutes",
+    "magic3d": "Such a field, and then a fine mesh of it with a texture: minutes",
     "fast": "Hash grid: minutes",
     "paper": "The network and the number of steps of the paper: a GPU's hours",
     "sphere": "Cameras all around, on a sphere",
@@ -100,6 +105,7 @@ def classes() -> list[type[Any]]:
     return [
         Gen3DDreamFields,
         Gen3DDreamFusion,
+        Gen3DMagic3D,
         Gen3DGenerate,
         Gen3DCapture,
         Gen3DMesh,
@@ -148,15 +154,15 @@ def _group(name: str, cls: type[Any], nested: dict[str, Any] | None = None) -> A
 
 
 def _property(spec: Field[Any], kind: Any, group: Any) -> Any:
-    title = _title(spec.name)
+    shown = title(spec.name)
     if group is not None:
-        return bpy.props.PointerProperty(type=group, name=title)
+        return bpy.props.PointerProperty(type=group, name=shown)
     told = spec.metadata["help"]
-    shared: dict[str, Any] = {"name": title, "description": told[:1].upper() + told[1:]}
+    shared: dict[str, Any] = {"name": shown, "description": told[:1].upper() + told[1:]}
     if spec.default is not MISSING:
         shared["default"] = spec.default
     if spec.metadata["choices"]:
-        items = [(choice, _title(choice), _explained(spec.name, choice)) for choice in spec.metadata["choices"]]
+        items = [(choice, title(choice), _explained(spec.name, choice)) for choice in spec.metadata["choices"]]
         return bpy.props.EnumProperty(items=items, **shared)
     low, high = spec.metadata["low"], spec.metadata["high"]
     if kind is bool:
@@ -169,23 +175,26 @@ def _property(spec: Field[Any], kind: Any, group: Any) -> Any:
             low, high, shared["default"] = map(math.radians, (low, high, spec.default))
         return bpy.props.FloatProperty(min=low, max=high, subtype=unit, **shared)
     subtype = {"path": "DIR_PATH", "file": "FILE_PATH"}.get(spec.metadata["subtype"], "NONE")
-    return bpy.props.StringProperty(subtype=subtype, **shared)
+    options = {"ANIMATABLE"} if subtype == "NONE" else {"ANIMATABLE", *RELATIVE}
+    return bpy.props.StringProperty(subtype=subtype, options=options, **shared)
 
 
 def _explained(name: str, choice: str) -> str:
     return EXPLAINED.get(f"{name}.{choice}") or EXPLAINED.get(choice, "")
 
 
-def _title(name: str) -> str:
+def title(name: str) -> str:
+    """What a setting or a choice is called."""
     return TITLES.get(name) or name.replace("_", " ").replace("-", " ").title()
 
 
 Gen3DDreamFields = _group("Gen3DDreamFields", settings.DreamFieldsSettings)
 Gen3DDreamFusion = _group("Gen3DDreamFusion", settings.DreamFusionSettings)
+Gen3DMagic3D = _group("Gen3DMagic3D", settings.Magic3DSettings)
 Gen3DGenerate = _group(
     "Gen3DGenerate",
     settings.GenerateSettings,
-    {"dream_fields": Gen3DDreamFields, "dreamfusion": Gen3DDreamFusion},
+    {"dream_fields": Gen3DDreamFields, "dreamfusion": Gen3DDreamFusion, "magic3d": Gen3DMagic3D},
 )
 Gen3DCapture = _group("Gen3DCapture", CaptureSettings)
 Gen3DMesh = _group("Gen3DMesh", settings.MeshSettings)
@@ -214,12 +223,14 @@ class Gen3DSettings(bpy.types.PropertyGroup):
         name="Output",
         description="Folder in which each capture gets a new folder of its own; empty: beside the .blend file",
         subtype="DIR_PATH",
+        options={"ANIMATABLE", *RELATIVE},
     )
     views_folder: bpy.props.StringProperty(  # type: ignore[valid-type]
         name="Output",
         description="Folder in which each rendering of views gets a new folder of its own; empty: beside the .blend "
         "file",
         subtype="DIR_PATH",
+        options={"ANIMATABLE", *RELATIVE},
     )
     import_when_done: bpy.props.BoolProperty(  # type: ignore[valid-type]
         name="Import When Done", description="Bring the mesh into the scene as soon as it is finished", default=True

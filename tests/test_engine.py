@@ -204,6 +204,33 @@ def test_cancel_ends_a_job_in_every_state_within_five_seconds(store: JobStore) -
     assert storage.has_checkpoint(store.folder(polite.id))  # it may be resumed
 
 
+def test_what_a_stopped_job_has_come_to_can_be_had_until_it_goes_on(store: JobStore) -> None:
+    job = toys.submit(store, steps=60, pause=0.05, so_far=5)
+    kept = storage.folder_so_far(store.folder(job.id))
+
+    async def stopped() -> Job:
+        async with toys.running(store) as engine:
+            await toys.until(lambda: kept.exists() and storage.has_checkpoint(store.folder(job.id)))
+            return await engine.cancel(job.id)
+
+    cancelled = asyncio.run(stopped())
+    assert cancelled.state == "cancelled" and cancelled.result is not None
+    assert cancelled.result["folder"] == str(kept) and cancelled.result["notes"] == ["Half of it."]
+    assert json.loads((kept / "state.json").read_text()) == 5
+    assert storage.read_result(kept) == {key: cancelled.result[key] for key in cancelled.result if key != "folder"}
+    assert store.resume(job.id).result is None
+    done = run_to_end(store, job)
+    assert done.state == "done" and done.result is not None and done.result["folder"].endswith("result")
+    assert not kept.exists(), "the whole thing takes its place"
+
+
+def test_a_job_that_fails_leaves_what_it_had_come_to(store: JobStore) -> None:
+    job = run_to_end(store, toys.submit(store, so_far=2, error={"4": "gen3d"}))
+    assert job.state == "failed" and job.result is not None and job.result["steps"] == 2
+    early = run_to_end(store, toys.submit(store, "early", so_far=6, error={"4": "gen3d"}))
+    assert early.state == "failed" and early.result is None
+
+
 def test_cancel_and_resume_from_another_process_reach_the_engine(store: JobStore) -> None:
     job, other = toys.submit(store, steps=10_000), JobStore(store.home)
     told: list[str] = []

@@ -36,7 +36,7 @@ class DreamShape:
     """What fixes a field; JSON-ready. network: "grid" or "mlp"; steps: samples along the cube's diagonal; air and blob:
     what is added to the density before its softplus, everywhere and, as a Gaussian of WIDTH half sides, in the middle
     (Poole et al. 2022, App. A.2); density: what the softplus is multiplied by; bound: radius in half sides of the
-    sphere that takes the place of the cube; 0: none does."""
+    sphere that takes the place of the cube; 0: none does; most: samples of a ray; facing: it tells normals, too."""
 
     network: str = "grid"
     steps: int = 96
@@ -48,11 +48,12 @@ class DreamShape:
     finest: int = 96
     levels: int = 4
     log2_rows: int = 18
+    most: int = 2**31 - 1
     facing: bool = False
 
     @property
     def path(self) -> Path:
-        return Path(2 * math.sqrt(3) * UNIT / self.steps)
+        return Path(2 * math.sqrt(3) * UNIT / self.steps, most=self.most)
 
 
 def solid_grid(shape: DreamShape) -> SolidGrid:

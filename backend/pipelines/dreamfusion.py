@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from .. import weights
 from ..errors import Gen3DError
 from ..fields.positional_encoding import positional_encoding
-from ..guidance.diffusion_prior import DiffusionPrior
+from ..guidance.diffusion_prior import DiffusionPrior, Said
 from ..priors import embedded
 from ..rendering import viewpoints
 from ..rendering.orbit import orbit
@@ -249,16 +249,14 @@ def generate(settings: GenerateSettings, out: Path, resume: Snapshot | None = No
         raise Gen3DError("There is no text-to-image model to distil.", f"{INSTALL.capitalize()}.", field="weights")
     words, notes = dreaming.said(prompt, guide, INSTALL, personal=bool(settings.lora or settings.inversion))
     own = guide.startswith("embedded/")
-    prior = DiffusionPrior(folder, device, frugal=chosen.frugal)
-    dreaming.adapt(prior, settings, own)
-    said, unsaid = prior.say(prompts(words, chosen), settings.negative_prompt.strip())
+    prior, *both = listening(folder, words, settings, device, own)
     picture = None
     if chosen.first_image or chosen.reference:
-        picture = yield from _first_picture(prior, f"{words}, {SIDES[0]}", settings.seed, own)
+        picture = yield from first_picture(prior, words, settings.seed, own)
         Image.fromarray(picture).save(out / "picture.png")
     prior.forget_words()
     plan, shape = planned(settings, own)
-    critic = Critic(prior, said, unsaid, plan.asking)
+    critic = Critic(prior, *both, plan.asking)
 
     def begin(seed: int) -> DreamFusionTraining:
         torch.manual_seed(seed)
@@ -278,6 +276,11 @@ def planned(settings: GenerateSettings, own: bool) -> tuple[DreamFusionPlan, Dre
     plan, shape = (OWN, OWN_SHAPE) if own else (FAST, FAST_SHAPE)
     if settings.preset == "paper":
         plan, shape = PAPER, PAPER_SHAPE
+    return asked(plan, settings), shape
+
+
+def asked(plan: DreamFusionPlan, settings: GenerateSettings) -> DreamFusionPlan:
+    """The plan with the numbers and the techniques of the settings."""
     chosen = settings.dreamfusion
     return replace(
         plan,
@@ -294,7 +297,16 @@ def planned(settings: GenerateSettings, own: bool) -> tuple[DreamFusionPlan, Dre
         albedo_until=plan.albedo_until if chosen.shading else 1.0,
         orientation=plan.orientation if chosen.orientation else (0.0, 0.0),
         sparse=plan.sparse if chosen.opacity else 0.0,
-    ), shape
+    )
+
+
+def listening(
+    folder: Path, words: str, settings: GenerateSettings, device: torch.device, own: bool
+) -> tuple[DiffusionPrior, Said, Said]:
+    """The model in a folder, and what it makes of the words and of those to avoid. own: it is the embedded one."""
+    prior = DiffusionPrior(folder, device, frugal=settings.dreamfusion.frugal)
+    dreaming.adapt(prior, settings, own)
+    return prior, *prior.say(prompts(words, settings.dreamfusion), settings.negative_prompt.strip())
 
 
 def prompts(words: str, chosen: DreamFusionSettings) -> list[str]:
@@ -303,12 +315,12 @@ def prompts(words: str, chosen: DreamFusionSettings) -> list[str]:
     return [text.strip() or f"{words}, {side}" for text, side in zip(asked, SIDES, strict=True)]
 
 
-def _first_picture(
-    prior: DiffusionPrior, prompt: str, seed: int, own: bool
+def first_picture(
+    prior: DiffusionPrior, words: str, seed: int, own: bool
 ) -> Generator[Progress, None, NDArray[np.uint8]]:
-    """What the model draws of the words, uint8 sRGB [S, S, 3]."""
+    """What the model draws of the words, from the front, uint8 sRGB [S, S, 3]."""
     steps, guidance = DRAWN if own else (0, 0.0)
-    drawing = prior.draw(prompt, seed=seed, steps=steps, guidance=guidance)
+    drawing = prior.draw(f"{words}, {SIDES[0]}", seed=seed, steps=steps, guidance=guidance)
     while True:
         try:
             done = next(drawing)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -29,6 +29,7 @@ from ..priors import embedded
 from ..rendering.orbit import orbit
 from ..rendering.viewpoints import View, rays
 from ..settings import GenerateSettings, MeshSettings
+from ..shares import ended
 from . import novel_views, radiance
 from .dream_field import UNIT, DreamField
 from .meshing import make_mesh
@@ -41,6 +42,7 @@ DISTANCE, ELEVATION, FOCAL = 4.0, 20.0, 1.5  # of the cameras that look at what 
 SCORERS = ("clip-vit-b32", "clip-vit-b16", "clip-vit-l14")  # the first that is installed and is not the guide
 STYLE_ADAPTERS = ("ip-adapter-sd15", "ip-adapter-sdxl")
 SHEET, SMALL = 192, 128  # pixels, of one view
+SHEET_FROM = [30.0, 120.0, 210.0, 300.0]
 JUDGED_FROM = (0.0, 45.0, 90.0, 135.0, 180.0, 225.0, 270.0, 315.0)
 
 
@@ -70,12 +72,14 @@ class Ways:
     """How a thing in the making is shown and written.
 
     look: the thing, azimuths, pixels of a side, grey behind -> sRGB [N, 3, S, S]. points: the thing and its size in
-    metres -> ``Progress.shape``. write: see ``_write``.
+    metres -> ``Progress.shape``. write: see ``_write``. rough: the thing -> the field that it was made of in a stage
+    before, which is worth having if the job is stopped; None: there is none.
     """
 
     look: Callable[[Any, list[float], int, float], Tensor]
     points: Callable[[Any, float], NDArray[np.float32]]
     write: Callable[..., Generator[Progress, None, dict[str, Any]]]
+    rough: Callable[[Any], DreamField | None] = lambda thing: None
 
 
 def said(prompt: str, prior: str, install: str, personal: bool = False) -> tuple[str, list[str]]:
@@ -149,7 +153,7 @@ def make(
             training.field.load_state_dict(_under("field.", resume.tensors))
             training.restore(_under("training.", resume.tensors), resume.facts)
         resume = None
-        yield from _train(training, iterations, (len(done), count), metres, snapshot, ways)
+        yield from _train(training, iterations, (len(done), count), settings, metres, snapshot, ways)
         done.append({name: value.detach().cpu().clone() for name, value in training.field.state_dict().items()})
     training = begin(settings.seed) if training is None else training
     field, training = training.field.eval(), None
@@ -169,37 +173,53 @@ def make(
         thing = _restored(field, done[index])
         made = yield from ways.write(thing, settings, metres, place, out, progress, after)
         objects.append({"seed": settings.seed + index, **scores[index], **made})
-        sheet.append(beside(ways.look(thing, [30.0, 120.0, 210.0, 300.0], SHEET, 1.0)))
+        sheet.append(beside(ways.look(thing, SHEET_FROM, SHEET, 1.0)))
+    seconds = round(time.perf_counter() - began, 3)
+    return {"steps": iterations, "seconds": seconds, **_told(objects, sheet, field.origin.device, out), "notes": notes}
+
+
+def _told(
+    objects: list[dict[str, Any]], sheet: list[NDArray[np.uint8]], device: torch.device, out: Path
+) -> dict[str, Any]:
+    """What is told of objects that ``Ways.write`` has written, whose pictures are put into ``out``, too."""
     Image.fromarray(np.concatenate(sheet)).save(out / "views.png")
     files = {role: name for made in objects for role, name in made["roles"].items()}
     return {
-        "device": str(field.origin.device),
-        "steps": iterations,
-        "seconds": round(time.perf_counter() - began, 3),
+        "device": str(device),
         "box_to_world": objects[0]["box_to_world"],
         "files": {**files, "view": "views.png"},
         "mesh": objects[0]["mesh"],
         "objects": [{name: value for name, value in made.items() if name != "roles"} for made in objects],
-        "notes": notes,
     }
+
+
+def _so_far(rough: DreamField, settings: GenerateSettings, metres: float, seed: int, out: Path) -> dict[str, Any]:
+    """The result of a job that is stopped now: the coarse shape alone."""
+    plain = replace(settings, texture=0, normal_map=False)
+    made = ended(_write(rough, plain, metres, 0, out, Progress("mesh", 0, 0, 0.0), 1.0))
+    told = _told([{"seed": seed, **made}], [beside(looked_at(rough, SHEET_FROM, SHEET))], rough.origin.device, out)
+    return {**told, "notes": ["This is the coarse shape: the job was stopped before it was refined."]}
 
 
 def _train(
     training: Training,
     iterations: int,
     place: tuple[int, int],
+    settings: GenerateSettings,
     metres: float,
     snapshot: Callable[[], Snapshot],
     ways: Ways,
 ) -> Generator[Progress, None, None]:
     """Trains one thing, the ``place[0]``-th of ``place[1]``."""
     field, told, first, began = training.field, 0.0, training.steps, time.perf_counter()
+    refined = ways.rough(field) is not None
     while training.steps < iterations:
         facts = training.step()
         now = time.perf_counter()
-        if now - told < YIELD_SECONDS and training.steps < iterations:
+        rough = None if refined else ways.rough(field)
+        if now - told < YIELD_SECONDS and rough is None and training.steps < iterations:
             continue
-        told = now
+        told, refined = now, refined or rough is not None
         share = (place[0] + training.steps / iterations) / place[1]
         left = place[1] * iterations * (1 - share) * (now - began) / (training.steps - first)
         yield Progress(
@@ -212,6 +232,7 @@ def _train(
             preview=lambda: beside(ways.look(field, [30.0], SHEET, 1.0)),
             shape=lambda: ways.points(field, metres),
             snapshot=snapshot,
+            so_far=partial(_so_far, rough, settings, metres, settings.seed + place[0]) if rough is not None else None,
         )
     if not all(bool(torch.isfinite(parameter).all()) for parameter in field.parameters()):
         raise FloatingPointError("the field's weights are no longer numbers")

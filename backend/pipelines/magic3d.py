@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor, nn
 
 from .. import weights
@@ -35,14 +36,14 @@ from ..priors import embedded
 from ..rendering import viewpoints
 from ..rendering.shading import ALBEDO, TEXTURELESS, lamp, lit, shading
 from ..rendering.viewpoints import DREAM_FUSION, View, Viewpoints
-from ..settings import GenerateSettings, Magic3DSettings, MeshSettings
+from ..settings import GenerateSettings, MeshSettings
 from ..shares import between, ended
 from . import dreamfusion, dreaming, meshing
 from .devices import choose_device
 from .distillation import Asking, Critic
 from .dream_descent import Descent, Learning
 from .dream_field import UNIT, DreamField, DreamShape, solid_grid
-from .dreamfusion import GREYS, DreamFusionPlan, DreamFusionTraining, prompts
+from .dreamfusion import GREYS, DreamFusionPlan, DreamFusionTraining
 from .fine_mesh import FineMesh
 from .progress import Pipeline, Progress, Snapshot, telling
 from .start_shape import begin_as, fitted, mesh_at
@@ -85,7 +86,7 @@ PAPER = Magic3DPlan(
     FinePlan(views=32, viewpoints=replace(DREAM_FUSION, focal=(0.7, 2.7)), asking=Asking(times=(0.02, 0.5), until=0.5)),
 )
 PAPER_SHAPE = DreamShape(
-    "grid", steps=1024, resolution=256, bound=1.4, levels=8, finest=1024, log2_rows=19, facing=True
+    "grid", steps=1024, resolution=256, bound=1.4, levels=8, finest=1024, log2_rows=19, most=1024, facing=True
 )
 FAST = Magic3DPlan(
     replace(dreamfusion.FAST, iterations=5000), replace(PAPER.fine, views=4, learning=Learning(1e-2, 100, end=0.1))
@@ -194,8 +195,16 @@ class FineTraining:
 class Magic3DTraining:
     """The coarse stage, and then the fine one. ``critic``: of the fine stage, or of the coarse one."""
 
-    def __init__(self, thing: Magic, critic: Callable[[bool], Critic], plan: Magic3DPlan, seed: int) -> None:
-        self.field, self.plan, self.seed, self._critic = thing, plan, seed, critic
+    def __init__(
+        self,
+        thing: Magic,
+        critic: Callable[[bool], Critic],
+        plan: Magic3DPlan,
+        seed: int,
+        reference: NDArray[np.uint8] | None = None,
+    ) -> None:
+        """reference: as ``DreamFusionTraining`` has it, which is the coarse stage."""
+        self.field, self.plan, self.seed, self._critic, self._reference = thing, plan, seed, critic, reference
         self.stage: DreamFusionTraining | FineTraining | None = None
         if not plan.coarse.iterations:
             self._refine()
@@ -215,7 +224,9 @@ class Magic3DTraining:
         if self.stage is None and self.field.refined:
             self.stage = FineTraining(self.field.fine, self._critic(True), self.plan.fine, self.seed)
         elif self.stage is None:
-            self.stage = DreamFusionTraining(self.field.coarse, self._critic(False), self.plan.coarse, self.seed)
+            self.stage = DreamFusionTraining(
+                self.field.coarse, self._critic(False), self.plan.coarse, self.seed, self._reference
+            )
         return self.stage
 
     def _refine(self) -> None:
@@ -244,16 +255,11 @@ class Magic3DTraining:
 # ----------------------------------------------------------------------------------------------------------------- job
 
 
-def generate(
-    settings: GenerateSettings, out: Path, resume: Snapshot | None = None, chosen: Magic3DSettings | None = None
-) -> Pipeline:
+def generate(settings: GenerateSettings, out: Path, resume: Snapshot | None = None) -> Pipeline:
     """Makes ``count`` things: coarse fields, fine meshes of them, and their textures."""
     yield Progress("prepare", 0, 0, 0.0)
     settings.check()
-    chosen, device = chosen or Magic3DSettings(), choose_device(settings.device)
-    if not settings.start and not (chosen.coarse and chosen.shape):
-        cause = "There is no shape that could stay as it is."
-        raise Gen3DError(cause, "Give a mesh or a result to start with, or let the shape change.", field="start")
+    chosen, device = settings.magic3d, choose_device(settings.device)
     folder, guide = weights.choose(settings.weights, dreamfusion.PRIORS, embedded.TEXT_TO_IMAGE)
     if folder is None:
         cause = "There is no text-to-image model to distil."
@@ -261,67 +267,64 @@ def generate(
     first = folder
     if chosen.coarse_weights != "auto":
         first = weights.choose(chosen.coarse_weights, (), embedded.TEXT_TO_IMAGE)[0] or folder
-    words, notes = dreaming.said(settings.prompt.strip(), guide, dreamfusion.INSTALL)
-    plan, shape = planned(settings, chosen, guide.startswith("embedded/"))
+    personal = bool(settings.lora or settings.inversion)
+    words, notes = dreaming.said(settings.prompt.strip(), guide, dreamfusion.INSTALL, personal)
+    own = guide.startswith("embedded/")
+    plan, shape = planned(settings, own)
+    kept, back = fitted(mesh_at(Path(settings.start))) if settings.start else (None, None)
     held: dict[Path, tuple[DiffusionPrior, Said, Said]] = {}
 
-    def critic(fine: bool) -> Critic:
-        place = folder if fine else first
+    def model(place: Path) -> tuple[DiffusionPrior, Said, Said]:
         if place not in held:
             held.clear()  # one at a time
-            prior = DiffusionPrior(place, device, frugal=settings.dreamfusion.frugal)
-            held[place] = (prior, *prior.say(prompts(words, settings.dreamfusion), settings.negative_prompt.strip()))
-            prior.forget_words()
-        return Critic(*held[place], plan.fine.asking if fine else plan.coarse.asking)
+            held[place] = dreamfusion.listening(place, words, settings, device, own)
+        return held[place]
 
-    kept, back = (None, None) if chosen.shape else fitted(mesh_at(Path(settings.start)))
+    def critic(fine: bool) -> Critic:
+        heard = model(folder if fine else first)
+        heard[0].forget_words()
+        return Critic(*heard, plan.fine.asking if fine else plan.coarse.asking)
+
+    drawing, picture = model(first)[0], None
+    if plan.coarse.iterations and (settings.dreamfusion.first_image or settings.dreamfusion.reference):
+        picture = yield from dreamfusion.first_picture(drawing, words, settings.seed, own)
+        Image.fromarray(picture).save(out / "picture.png")
+    reference = picture if settings.dreamfusion.reference else None
 
     def begin(seed: int) -> Magic3DTraining:
         torch.manual_seed(seed)
         thing = Magic(shape, plan.fine.layers).to(device)
         if settings.start:
             begin_as(thing.coarse, Path(settings.start), seed)
-        if kept is not None:
+        if kept is not None and not chosen.shape:
             vertices, faces = (torch.from_numpy(part).to(device) for part in (kept.vertices, kept.faces))
             thing.fine.fixed = Surface(vertices, faces, torch.empty(0, 2, dtype=torch.int64, device=device))
-        return Magic3DTraining(thing, critic, plan, seed)
+        return Magic3DTraining(thing, critic, plan, seed, reference)
 
     def write(thing: Magic, *how: Any) -> Generator[Progress, None, dict[str, Any]]:
-        return _write(thing, back, *how)
+        return _write(thing, None if chosen.shape else back, *how)
 
     total = plan.coarse.iterations + plan.fine.iterations
-    ways = dreaming.Ways(look, points, write)
+    ways = dreaming.Ways(look, points, write, rough)
     content = yield from dreaming.make(settings, out, resume, begin, total, guide, words, ways)
+    if picture is not None:
+        content["files"]["picture"] = "picture.png"
     return {**content, "prior": guide, "notes": [*notes, *content["notes"]]}
 
 
-def planned(settings: GenerateSettings, chosen: Magic3DSettings, own: bool) -> tuple[Magic3DPlan, DreamShape]:
+def planned(settings: GenerateSettings, own: bool) -> tuple[Magic3DPlan, DreamShape]:
     """What the settings ask for. own: of the embedded prior."""
     plan, shape = (OWN, OWN_SHAPE) if own else (FAST, FAST_SHAPE)
     if settings.preset == "paper":
         plan, shape = PAPER, PAPER_SHAPE
-    asking, closer = (
-        replace(
-            each,
-            guidance=settings.guidance or plan.coarse.asking.guidance,
-            told=settings.dreamfusion.view_prompts,
-            avoided=settings.dreamfusion.perp_neg,
-        )
-        for each in (plan.coarse.asking, plan.fine.asking)
-    )
-    first = replace(
-        plan.coarse,
-        iterations=settings.iterations or plan.coarse.iterations,
-        size=settings.rendered or plan.coarse.size,
-        views=settings.views or plan.coarse.views,
-        asking=asking,
-    )
+    chosen, first = settings.magic3d, dreamfusion.asked(plan.coarse, settings)
     if settings.start:  # which an edit is to leave recognisable
-        high = asking.times[0] + EDITED * (asking.times[1] - asking.times[0])
+        low, high = first.asking.times
+        high = low + EDITED * (high - low)
         first = replace(
             first,
             iterations=settings.iterations or round(EDITED * first.iterations),
-            asking=replace(asking, times=(asking.times[0], high), until=high),
+            asking=replace(first.asking, times=(low, high), until=high),
             albedo_until=1.0,
         )
     if not (chosen.coarse and chosen.shape):
@@ -332,9 +335,20 @@ def planned(settings: GenerateSettings, chosen: Magic3DSettings, own: bool) -> t
         layers=2 * max(chosen.tetrahedra // 2, 2) if chosen.tetrahedra else plan.fine.layers,
         size=chosen.fine_rendered or plan.fine.size,
         views=settings.views or plan.fine.views,
-        asking=closer,
+        albedo_until=plan.fine.albedo_until if settings.dreamfusion.shading else 1.0,
+        asking=replace(
+            plan.fine.asking,
+            guidance=settings.guidance or plan.coarse.asking.guidance,
+            told=settings.dreamfusion.view_prompts,
+            avoided=settings.dreamfusion.perp_neg,
+        ),
     )
     return Magic3DPlan(first, second), shape
+
+
+def rough(thing: Magic) -> DreamField | None:
+    """The coarse stage's field, once that has ended."""
+    return thing.coarse if thing.refined else None
 
 
 def look(thing: Magic, azimuths: list[float], size: int, backdrop: float = 1.0) -> Tensor:

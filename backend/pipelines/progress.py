@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -38,6 +39,8 @@ class Progress:
     ``preview()`` renders a picture, uint8 sRGB [H, W, 3]; ``shape()`` gives points of the surface as it is now,
     float32 [N, 6]: world coordinates in metres and sRGB in 0..1; ``snapshot()`` copies the state. All three cost time,
     so they are called only when wanted, before the pipeline is asked for its next step.
+    ``so_far(folder)`` is offered once at a time from which on there is something worth having: it writes that into an
+    empty folder, as the pipeline will its result into ``out``, and returns the summary of it.
     """
 
     phase: str
@@ -49,6 +52,7 @@ class Progress:
     preview: Callable[[], NDArray[np.uint8]] | None = None
     shape: Callable[[], NDArray[np.float32]] | None = None
     snapshot: Callable[[], Snapshot] | None = None
+    so_far: Callable[[Path], dict[str, Any]] | None = None
 
 
 Pipeline = Generator[Progress, None, dict[str, Any]]

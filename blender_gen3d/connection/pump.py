@@ -253,10 +253,16 @@ def _import(current: Session, row: protocol.JobRow) -> None:
 
 
 def result_folder(row: protocol.JobRow) -> Path:
-    """Where the finished result of a job is on this computer: where the backend has put it, or its copy."""
+    """Where the result of a job is on this computer: where the backend has put it, or its copy."""
     if _session is not None and _session.copies is not None:
         return _session.copies.folder(row.id)
-    return Path(row.folder) / "result"
+    return Path((row.result or {}).get("folder") or Path(row.folder) / "result")
+
+
+def has_something(current: Session, row: protocol.JobRow) -> bool:
+    """Whether a job that was stopped has come to something that can be imported. Only finished results are copied from
+    another computer."""
+    return current.copies is None and row.state not in ("queued", "running", "done") and bool(row.result)
 
 
 def progress_line(row: protocol.JobRow) -> str:

@@ -12,6 +12,7 @@ from .. import capture_preview
 from ..bridge import errors
 from ..capturing.capture import Captured, CaptureProgress, capture, wanted
 from ..capturing.capture_settings import CaptureSettings, checked
+from ..paths import RELATIVE
 from ..properties import values
 from .common import allowed, next_folder, tell
 
@@ -45,7 +46,7 @@ class GEN3D_OT_capture(bpy.types.Operator):
         name="Dataset folder",
         description="Where the dataset is written; empty: a new folder in the panel's, or beside the .blend file",
         subtype="DIR_PATH",
-        options={"SKIP_SAVE"},
+        options={"SKIP_SAVE", *RELATIVE},
     )
     overwrite: bpy.props.BoolProperty(  # type: ignore[valid-type]
         name="Overwrite", description="Replace the dataset that is already in the folder", options={"SKIP_SAVE"}

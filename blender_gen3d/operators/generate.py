@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import bpy
 import numpy as np
 
@@ -16,7 +18,10 @@ from ..results.meshes import read_mesh
 from ..results.ply import mesh_ply
 from .common import allowed, from_panel, no_backend, start_job, tell
 
-PATHS = ("image", "weights", "text_to_image", "scorer", "start", "lora", "inversion", "style", "style_adapter")
+PATHS = (
+    "image", "weights", "coarse_weights", "text_to_image", "scorer", "start", "lora", "inversion", "style",
+    "style_adapter",
+)  # fmt: skip
 
 
 class GEN3D_OT_generate(bpy.types.Operator):
@@ -42,12 +47,8 @@ class GEN3D_OT_generate(bpy.types.Operator):
 
     def execute(self, context: bpy.types.Context) -> set[str]:
         """Queues the job, which the panel then shows; in background mode, waits for it and imports the result."""
-        wanted = values(context.scene.gen3d.generate, settings.GenerateSettings)
-        wanted["size"] /= units_per_metre(context.scene)
+        wanted = chosen(context.scene)
         wanted["prompt"] = (self.prompt or wanted["prompt"]).strip()
-        for name in PATHS:
-            if wanted[name].startswith("//"):  # beside the .blend file
-                wanted[name] = bpy.path.abspath(wanted[name])
         known, item = settings.SYSTEMS[wanted["system"]], context.scene.gen3d.start_object
         if "image" not in known:
             wanted["image"] = ""
@@ -64,6 +65,17 @@ class GEN3D_OT_generate(bpy.types.Operator):
                 ),
             )
         return start_job(self, "generate", wanted, tuple(context.scene.cursor.location))
+
+
+def chosen(scene: bpy.types.Scene) -> dict[str, Any]:
+    """What the panel asks for, in metres and with whole paths."""
+    wanted = values(scene.gen3d.generate, settings.GenerateSettings)
+    wanted["size"] /= units_per_metre(scene)
+    for some in (wanted, *(value for value in wanted.values() if isinstance(value, dict))):
+        for name in set(PATHS) & set(some):
+            if some[name].startswith("//"):  # beside the .blend file
+                some[name] = bpy.path.abspath(some[name])
+    return wanted
 
 
 def start_shape(item: bpy.types.Object) -> str:

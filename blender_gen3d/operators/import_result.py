@@ -9,6 +9,7 @@ import bpy
 
 from ..bridge import errors
 from ..connection import pump
+from ..paths import RELATIVE
 from ..results import origin
 from ..results.importing import import_result, replace_mesh
 from ..results.materials import show_colours
@@ -23,7 +24,10 @@ class GEN3D_OT_import_result(bpy.types.Operator):
     bl_options = {"REGISTER", "UNDO"}
 
     folder: bpy.props.StringProperty(  # type: ignore[valid-type]
-        name="Result folder", description="The folder that holds result.json", subtype="DIR_PATH", options={"SKIP_SAVE"}
+        name="Result folder",
+        description="The folder that holds result.json",
+        subtype="DIR_PATH",
+        options={"SKIP_SAVE", *RELATIVE},
     )
     at: bpy.props.FloatVectorProperty(  # type: ignore[valid-type]
         name="At",
@@ -37,7 +41,9 @@ class GEN3D_OT_import_result(bpy.types.Operator):
         description="Let viewports in solid shading show vertex or texture colours instead of one colour per material",
         default=True,
     )
-    directory: bpy.props.StringProperty(subtype="DIR_PATH", options={"HIDDEN", "SKIP_SAVE"})  # type: ignore[valid-type]
+    directory: bpy.props.StringProperty(  # type: ignore[valid-type]
+        subtype="DIR_PATH", options={"HIDDEN", "SKIP_SAVE", *RELATIVE}
+    )
 
     @classmethod
     def poll(cls, _context: bpy.types.Context) -> bool:
@@ -64,7 +70,7 @@ class GEN3D_OT_import_result(bpy.types.Operator):
             return tell(self, error)
         if self.colours_in_solid:
             show_colours(done.colour)
-        if row is not None and row.client == current.client.name:  # others import theirs themselves
+        if row is not None and row.state == "done" and row.client == current.client.name:  # others import theirs
             current.client.imported(self.job)
         self.report({"INFO"}, f"{', '.join(item.name for item in done.objects)}: {done.faces} triangles")
         return {"FINISHED"}

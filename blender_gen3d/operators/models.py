@@ -14,6 +14,7 @@ from .. import model_list, upkeep
 from ..bridge import errors
 from ..connection import launcher
 from ..labels import write
+from ..paths import RELATIVE
 from ..preferences import backend_places
 from ..task import Step, Work
 from .common import allowed, tell
@@ -152,7 +153,9 @@ class GEN3D_OT_use_model(_ModelOperator, bpy.types.Operator):
     name: bpy.props.StringProperty(  # type: ignore[valid-type]
         name="Name", description="Which weights these are: a name of the list, or owner/name", options={"SKIP_SAVE"}
     )
-    filepath: bpy.props.StringProperty(subtype="FILE_PATH", options={"SKIP_SAVE"})  # type: ignore[valid-type]
+    filepath: bpy.props.StringProperty(  # type: ignore[valid-type]
+        subtype="FILE_PATH", options={"SKIP_SAVE", *RELATIVE}
+    )
 
     def invoke(self, context: bpy.types.Context, _event: bpy.types.Event) -> set[str]:
         context.window_manager.fileselect_add(self)

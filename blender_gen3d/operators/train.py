@@ -9,6 +9,7 @@ import bpy
 
 from .. import upkeep
 from ..bridge import errors, settings
+from ..paths import RELATIVE
 from ..properties import values
 from .common import allowed, from_panel, no_backend, start_job, tell
 
@@ -24,7 +25,7 @@ class GEN3D_OT_train(bpy.types.Operator):
         name="Dataset",
         description="Folder of posed views; empty: the last capture",
         subtype="DIR_PATH",
-        options={"SKIP_SAVE"},
+        options={"SKIP_SAVE", *RELATIVE},
     )
 
     @classmethod

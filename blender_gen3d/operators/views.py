@@ -15,6 +15,7 @@ from ..bridge import errors
 from ..capturing.scene_objects import bounding_sphere, with_children
 from ..connection import pump
 from ..connection.client import ENDED
+from ..paths import RELATIVE
 from ..preferences import backend_places
 from ..properties import values
 from ..viewing import turntable, views
@@ -41,7 +42,7 @@ class GEN3D_OT_render_views(bpy.types.Operator):
         name="Folder",
         description="Where the pictures are written; empty: a new folder in the panel's, or beside the .blend file",
         subtype="DIR_PATH",
-        options={"SKIP_SAVE"},
+        options={"SKIP_SAVE", *RELATIVE},
     )
 
     _steps: Steps | None = None

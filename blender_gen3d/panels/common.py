@@ -17,6 +17,8 @@ ZERO = {
     "bake_faces": "Faces (All)",
     "distance": "Distance (Fit)",
     "faces": "Faces (All)",
+    "fine_iterations": "Fine Iterations (Usual)",
+    "fine_rendered": "Fine Rendered (Usual)",
     "guidance": "Guidance (Usual)",
     "height": "Resolution Y (Automatic)",
     "iterations": "Iterations (Usual)",
@@ -26,6 +28,7 @@ ZERO = {
     "radius": "Radius (Fit)",
     "size": "Size (Usual)",
     "steps": "Steps (Usual)",
+    "tetrahedra": "Tetrahedra (Usual)",
     "texture": "Texture (None)",
     "turntable": "Turntable (None)",
     "views": "Views (Usual)",
@@ -41,11 +44,13 @@ def column(layout: bpy.types.UILayout) -> bpy.types.UILayout:
     return made
 
 
-def props(layout: bpy.types.UILayout, group: bpy.types.PropertyGroup, names: Iterable[str]) -> None:
+def props(
+    layout: bpy.types.UILayout, group: bpy.types.PropertyGroup, names: Iterable[str], zero: Mapping[str, str] = ZERO
+) -> None:
     """A row for each. One that is 0 says what that stands for."""
     for name in names:
-        if name in ZERO and not getattr(group, name):
-            layout.prop(group, name, text=ZERO[name])
+        if name in zero and not getattr(group, name):
+            layout.prop(group, name, text=zero[name])
         else:
             layout.prop(group, name)
 

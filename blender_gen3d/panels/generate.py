@@ -7,12 +7,16 @@ import bpy
 
 from ..bridge import settings
 from ..presets import GEN3D_PT_generate_presets
-from ..properties import values
-from .common import big, column, needed_memory, props, running
+from ..properties import title, values
+from .common import ZERO, big, column, needed_memory, props, running
 
 MAIN = ("seed", "count", "size")
 ELSEWHERE = {"image", "text_to_image", "remove_background", "negative_prompt"}  # not in a row with the others
-TECHNIQUES = {"dream-fields": "dream_fields", "dreamfusion": "dreamfusion"}
+TECHNIQUES = {
+    "dream-fields": ("dream_fields",),
+    "dreamfusion": ("dreamfusion",),
+    "magic3d": ("magic3d", "dreamfusion"),
+}
 
 
 class GEN3D_PT_generate(bpy.types.Panel):
@@ -58,8 +62,9 @@ class GEN3D_PT_generate_more(bpy.types.Panel):
         known = settings.SYSTEMS[plan.system]
         if "image" in known:
             layout.prop(plan, "remove_background" if plan.image else "text_to_image")
-        apart = {*ELSEWHERE, *TECHNIQUES.values()}
-        props(layout, plan, [name for name in (*known, "device") if name not in apart])
+        apart = ELSEWHERE.union(*TECHNIQUES.values())
+        usual = {"texture": "Texture (Usual)"} if plan.system == "magic3d" else {}
+        props(layout, plan, [name for name in (*known, "device") if name not in apart], ZERO | usual)
 
 
 class GEN3D_PT_generate_techniques(bpy.types.Panel):
@@ -75,8 +80,11 @@ class GEN3D_PT_generate_techniques(bpy.types.Panel):
 
     def draw(self, context: bpy.types.Context) -> None:
         plan = context.scene.gen3d.generate
-        group = getattr(plan, TECHNIQUES[plan.system])
-        props(column(self.layout), group, type(group).__annotations__)
+        for name in TECHNIQUES[plan.system]:
+            group, layout = getattr(plan, name), column(self.layout)
+            if name != TECHNIQUES[plan.system][0]:
+                layout.label(text=f"As in {title(name)}")
+            props(layout, group, type(group).__annotations__)
 
 
 CLASSES = (GEN3D_PT_generate, GEN3D_PT_generate_more, GEN3D_PT_generate_techniques)

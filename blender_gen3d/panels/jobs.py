@@ -128,14 +128,17 @@ def _draw_job(box: bpy.types.UILayout, row: protocol.JobRow) -> None:
         box.operator("gen3d.cancel_job", icon="X").job = row.id
         return
     write(box, _state_line(row), icon=ICONS.get(row.state, "NONE"))
-    told, result = row.error or {}, row.result or {}
+    told, notes, current = row.error or {}, (row.result or {}).get("notes") or (), pump.session()
     if row.state == "done":
-        write(box, *(result.get("notes") or ()), icon="INFO")
+        write(box, *notes, icon="INFO")
         if row.kind != "render":  # pictures: they are not imported
             _draw_import(box, row)
-    else:
-        write(box, told.get("cause"), told.get("next_step"))
-        box.operator("gen3d.resume_job", icon="FILE_REFRESH").job = row.id
+        return
+    write(box, told.get("cause"), told.get("next_step"))
+    box.operator("gen3d.resume_job", icon="FILE_REFRESH").job = row.id
+    if current is not None and pump.has_something(current, row):
+        write(box, *notes, icon="INFO")
+        _draw_import(box, row)
 
 
 def _state_line(row: protocol.JobRow) -> str:

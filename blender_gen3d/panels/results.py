@@ -54,6 +54,22 @@ class GEN3D_PT_results_texture(bpy.types.Panel):
         running(self.layout, "bake")
 
 
+class GEN3D_PT_results_refine(bpy.types.Panel):
+    bl_space_type, bl_region_type, bl_category = "VIEW_3D", "UI", "Gen3D"
+    bl_idname = "GEN3D_PT_results_refine"
+    bl_parent_id = "GEN3D_PT_results"
+    bl_label = "Refine"
+
+    def draw(self, context: bpy.types.Context) -> None:
+        plan = context.scene.gen3d.results
+        words = self.layout.column()
+        words.prop(plan, "refine_prompt", text="", icon="GREASEPENCIL", placeholder="a blue chair")
+        props(column(self.layout), plan, ("refine_shape",))
+        self.layout.operator(
+            "gen3d.refine", text="Change" if plan.refine_prompt.strip() else "Refine", icon="MOD_SUBSURF"
+        )
+
+
 def describe(item: bpy.types.Object) -> list[str]:
     """How large an object's mesh is, and what is known of its making, a line each."""
     lines = [f"{len(item.data.vertices):,} vertices, {len(item.data.polygons):,} faces"]
@@ -76,4 +92,4 @@ def _dictionary(value: Any) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-CLASSES = (GEN3D_PT_results, GEN3D_PT_results_mesh, GEN3D_PT_results_texture)
+CLASSES = (GEN3D_PT_results, GEN3D_PT_results_mesh, GEN3D_PT_results_texture, GEN3D_PT_results_refine)

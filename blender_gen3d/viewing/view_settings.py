@@ -56,3 +56,7 @@ class ResultSettings:
     bake_faces: int = option(
         0, low=0, high=5_000_000, help="target number of triangles before the texture is made; 0 keeps all"
     )
+    refine_prompt: str = option(
+        "", longest=2000, help="what the object is to become, in words; empty refines it as what it is"
+    )
+    refine_shape: bool = option(True, help="let the shape change; off: only its colours do")

@@ -282,3 +282,25 @@ def test_results_stand_where_the_cursor_was_when_they_were_asked_for(tmp_path: P
         assert str(folder) == made["gen3d_result"]
     finally:
         pump.disconnect()
+
+
+def test_half_a_result_is_imported_without_being_told_to_the_backend(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may be finished later, and then counts as new."""
+    folder = results.generated(tmp_path / "so_far", [(1.0, 1.0, 1.0)])
+    session = pump.connect(tmp_path / "home", start=False)
+    told: list[str] = []
+    monkeypatch.setattr(session.client, "imported", told.append)
+    try:
+        for state in ("cancelled", "done"):
+            row = protocol.JobRow(
+                "job", session.client.name, "asked", "generate", state=state, seq=1 + (state == "done"),
+                result={"folder": str(folder)},
+            )  # fmt: skip
+            session.client._take(row)
+            pump.pump()
+            bpy.ops.gen3d.import_result("EXEC_DEFAULT", folder=str(pump.result_folder(row)), job="job")
+            assert told == (["job"] if state == "done" else [])
+    finally:
+        pump.disconnect()

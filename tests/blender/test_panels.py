@@ -80,8 +80,9 @@ def test_every_setting_can_be_reached() -> None:
         if panels.generate.GEN3D_PT_generate_techniques.poll(bpy.context):
             techniques = draw("GEN3D_PT_generate_techniques").shown
             nested = panels.generate.TECHNIQUES[system]
-            assert set(techniques) == set(type(getattr(plan, nested)).__annotations__) and techniques
-            own |= {nested}
+            wanted = [name for group in nested for name in type(getattr(plan, group)).__annotations__]
+            assert techniques == wanted != []
+            own |= {*nested}
         assert set(known) - {"remove_background", "text_to_image"} <= own
         shown |= own
     assert names <= shown
@@ -217,8 +218,9 @@ def test_the_log_can_be_opened_whenever_there_is_one(tmp_path: Path, monkeypatch
 def test_what_is_drawn_has_an_explanation() -> None:
     chosen = bpy.context.scene.gen3d
     groups = (
-        chosen, chosen.generate, chosen.generate.dream_fields, chosen.generate.dreamfusion, chosen.capture, chosen.nerf,
-        chosen.nerf.mesh, chosen.views, chosen.turntable, chosen.results, bpy.context.window_manager.gen3d,
+        chosen, chosen.generate, chosen.generate.dream_fields, chosen.generate.dreamfusion, chosen.generate.magic3d,
+        chosen.capture, chosen.nerf, chosen.nerf.mesh, chosen.views, chosen.turntable, chosen.results,
+        bpy.context.window_manager.gen3d,
     )  # fmt: skip
     for group in groups:
         for prop in group.bl_rna.properties:
@@ -318,6 +320,23 @@ def test_a_job_tells_words_and_notes(session: Any) -> None:
     assert layout.shown[-1] == "gen3d.cancel_job"
     assert "gen3d.cancel_job" in draw("GEN3D_PT_generate").shown
     assert "gen3d.cancel_job" not in draw("GEN3D_PT_train").shown
+
+
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_what_a_cancelled_job_has_come_to_can_be_imported(
+    session: Any, monkeypatch: pytest.MonkeyPatch, elsewhere: bool
+) -> None:
+    """Not from another computer: only whole results are copied."""
+    monkeypatch.setattr(session, "copies", SimpleNamespace(ready=lambda row: False) if elsewhere else None)
+    note = "This is the coarse shape."
+    tell(session, job(session, state="cancelled", result={"folder": "/x/so_far", "notes": [note]}))
+    layout = draw("GEN3D_PT_jobs")
+    assert "gen3d.resume_job" in layout.shown
+    assert ("gen3d.import_result" in layout.shown) == (note in layout.lines) == (not elsewhere)
+    if not elsewhere:
+        assert pump.result_folder(session.rows["job"]) == Path("/x/so_far")
+    tell(session, job(session, state="cancelled", result=None, seq=2))
+    assert draw("GEN3D_PT_jobs").shown[-1] == "gen3d.resume_job"
 
 
 def test_a_refusal_is_shown_until_it_is_dismissed(session: Any) -> None:

@@ -8,6 +8,7 @@
     nan          {step: times}: the loss is not a number there
     sleep        step at which the pipeline sleeps for a minute
     hang         the same, but no other thread of Python's runs meanwhile
+    so_far       step from which on there is something worth having
     shape        length of the state: a checkpoint of another length cannot be resumed
 Every step is also written to trace.txt beside the result, so that a test sees which ones were repeated.
 """
@@ -73,8 +74,14 @@ def toy(settings: NerfSettings, out: Path, resume: Snapshot | None) -> Pipeline:
         def points(step: int = step) -> NDArray[np.float32]:
             return np.full((3, 6), step / 100, np.float32)
 
-        offered = {"preview": preview, "shape": points, "snapshot": snapshot}
-        yield Progress("train", step, total, step / total, loss=loss, **offered)  # type: ignore[arg-type]
+        def so_far(folder: Path, step: int = step) -> dict[str, Any]:
+            (folder / "state.json").write_text(json.dumps(step))
+            return {"steps": step, "notes": ["Half of it."]}
+
+        offered: dict[str, Any] = {"preview": preview, "shape": points, "snapshot": snapshot}
+        if step == plan.get("so_far"):
+            offered["so_far"] = so_far
+        yield Progress("train", step, total, step / total, loss=loss, **offered)
     (out / "state.json").write_text(json.dumps(state))
     return {"steps": step, "device": "cpu", "files": {"state": "state.json"}}
 

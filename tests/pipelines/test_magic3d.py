@@ -58,16 +58,18 @@ def box(tmp_path: Path) -> Path:
     return path
 
 
+STAGES = Magic3DSettings(tetrahedra=16, fine_iterations=4, fine_rendered=24)
+NO_PICTURE = DreamFusionSettings(first_image=False)
+
+
 def job(folder: Path, **changes: Any) -> GenerateSettings:
     values: dict[str, Any] = {"prompt": "red cat", "device": "cpu", "weights": str(folder), "iterations": 4}
-    return GenerateSettings(**{**values, "texture": 64, "faces": 500, **changes})
-
-
-STAGES = Magic3DSettings(tetrahedra=16, fine_iterations=4, fine_rendered=24)
+    usual = {"texture": 64, "faces": 500, "magic3d": STAGES, "dreamfusion": NO_PICTURE, "system": "magic3d"}
+    return GenerateSettings(**{**values, **usual, **changes})
 
 
 def test_words_become_a_mesh_with_a_texture(folder: Path, tmp_path: Path) -> None:
-    told, summary = finish(magic3d.generate(job(folder), tmp_path, chosen=STAGES))
+    told, summary = finish(magic3d.generate(job(folder), tmp_path))
     mesh = read(tmp_path / summary["files"]["ply"])[0]
     assert is_watertight(mesh)
     facts = summary["objects"][0]["mesh"]
@@ -88,12 +90,12 @@ def test_a_job_goes_on_in_either_stage(folder: Path, tmp_path: Path, stage: str)
         out.mkdir()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(dreaming, "YIELD_SECONDS", 0.0)
-        for progress in magic3d.generate(job(folder), whole, chosen=STAGES):
+        for progress in magic3d.generate(job(folder), whole):
             if progress.snapshot is not None and progress.phase == "train":
                 held.append(progress.snapshot())
     chosen = held[1 if stage == "coarse" else 5]
     assert bool(chosen.tensors["field.refined"]) == (stage == "fine")
-    finish(magic3d.generate(job(folder), again, chosen, STAGES))
+    finish(magic3d.generate(job(folder), again, chosen))
     one, other = (load_file(out / "field.safetensors") for out in (whole, again))
     assert max(float((one[name].float() - other[name].float()).abs().max()) for name in one) < 1e-3
     ours, theirs = (read(out / "mesh.ply")[0].vertices for out in (whole, again))
@@ -104,7 +106,7 @@ def test_a_shape_that_stays_is_where_it_was(folder: Path, box: Path, tmp_path: P
     out = tmp_path / "out"
     out.mkdir()
     chosen = replace(STAGES, shape=False)
-    _, summary = finish(magic3d.generate(job(folder, start=str(box)), out, chosen=chosen))
+    _, summary = finish(magic3d.generate(job(folder, start=str(box), magic3d=chosen), out))
     mesh, before = read(out / summary["files"]["ply"])[0], read(box)[0]
     assert {tuple(np.round(v, 3)) for v in mesh.vertices} == {tuple(np.round(v, 3)) for v in before.vertices}
     assert len(mesh.faces) == len(before.faces)
@@ -115,28 +117,63 @@ def test_an_edit_leaves_the_shape_recognisable(folder: Path, box: Path, tmp_path
     out = tmp_path / "out"
     out.mkdir()
     chosen = replace(STAGES, fine_iterations=1)
-    _, summary = finish(magic3d.generate(job(folder, start=str(box), iterations=1, size=2.0), out, chosen=chosen))
+    edit = job(folder, start=str(box), iterations=1, size=2.0, magic3d=chosen)
+    _, summary = finish(magic3d.generate(edit, out))
     sides = np.ptp(read(out / summary["files"]["ply"])[0].vertices, axis=0)
     assert sides.max() == pytest.approx(2.0, abs=1e-3) and sorted(sides)[0] == pytest.approx(1.0, abs=0.3)
 
 
 def test_plans_follow_the_paper_and_the_settings() -> None:
-    usual = GenerateSettings(prompt="cat", preset="paper")
-    plan, shape = magic3d.planned(usual, Magic3DSettings(), own=False)
-    assert plan == PAPER and shape == magic3d.PAPER_SHAPE
+    def planned(own: bool = True, **asked: Any) -> magic3d.Magic3DPlan:
+        return magic3d.planned(GenerateSettings(prompt="cat", **asked), own=own)[0]
+
+    plan = planned(own=False, preset="paper")
+    assert plan == PAPER
     assert (plan.coarse.iterations, plan.coarse.views, plan.fine.iterations, plan.fine.size) == (5000, 32, 3000, 512)
-    assert plan.fine.asking.times == (0.02, 0.5) and plan.fine.layers == 128 and shape.facing
-    own, _ = magic3d.planned(GenerateSettings(prompt="cat"), Magic3DSettings(), own=True)
-    assert own == OWN
-    asked = GenerateSettings(prompt="cat", iterations=7, guidance=9.0, dreamfusion=DreamFusionSettings(perp_neg=2.0))
-    plan, _ = magic3d.planned(asked, Magic3DSettings(tetrahedra=33, fine_iterations=5, fine_rendered=40), own=True)
+    assert plan.fine.asking.times == (0.02, 0.5) and plan.fine.layers == 128
+    shape = magic3d.PAPER_SHAPE
+    assert shape.facing and shape.path.most == 1024
+    usual = planned()
+    assert usual == OWN
+    more = Magic3DSettings(tetrahedra=33, fine_iterations=5, fine_rendered=40)
+    plan = planned(iterations=7, guidance=9.0, dreamfusion=DreamFusionSettings(perp_neg=2.0), magic3d=more)
     assert (plan.coarse.iterations, plan.fine.iterations, plan.fine.layers, plan.fine.size) == (7, 5, 32, 40)
     for asking in (plan.coarse.asking, plan.fine.asking):
         assert asking.guidance == 9.0 and asking.avoided == 2.0
-    edit, _ = magic3d.planned(GenerateSettings(prompt="cat", start="x"), Magic3DSettings(), own=True)
-    assert edit.coarse.iterations < own.coarse.iterations and edit.coarse.asking.times[1] < own.coarse.asking.times[1]
-    kept, _ = magic3d.planned(GenerateSettings(prompt="cat", start="x"), Magic3DSettings(coarse=False), own=True)
-    assert kept.coarse.iterations == 0
+    bare = planned(dreamfusion=DreamFusionSettings(shading=False, orientation=False, opacity=False))
+    assert bare.coarse.albedo_until == bare.fine.albedo_until == 1
+    assert bare.coarse.sparse == 0 and bare.coarse.orientation == (0, 0)
+    edit = planned(start="x")
+    assert edit.coarse.iterations < usual.coarse.iterations
+    assert edit.coarse.asking.times[1] < usual.coarse.asking.times[1]
+    assert planned(start="x", magic3d=Magic3DSettings(coarse=False)).coarse.iterations == 0
+
+
+def test_the_coarse_shape_is_offered_once_when_the_fine_stage_begins(folder: Path, tmp_path: Path) -> None:
+    out, kept = tmp_path / "out", tmp_path / "kept"
+    for each in (out, kept):
+        each.mkdir()
+    offered = 0
+    for progress in magic3d.generate(job(folder), out):
+        if progress.so_far is None:
+            continue
+        offered += 1
+        assert progress.step == 5, "the first of the fine stage"
+        summary = progress.so_far(kept)
+        assert {path.name for path in kept.iterdir()} == {*summary["files"].values()}
+        assert len(read(kept / summary["files"]["ply"])[0].faces)
+        assert "coarse" in summary["notes"][0]
+    assert offered == 1
+    held = [progress.snapshot() for progress in magic3d.generate(job(folder), out) if progress.snapshot]
+    (refined,) = held[-1:]
+    assert not any(progress.so_far for progress in magic3d.generate(job(folder), out, refined)), "that was then"
+
+
+def test_the_first_picture_is_shown_and_kept_and_the_coarse_stage_goes_by_it(folder: Path, tmp_path: Path) -> None:
+    wanted = DreamFusionSettings(reference=True)
+    told, summary = finish(magic3d.generate(job(folder, dreamfusion=wanted), tmp_path))
+    assert any(progress.phase == "view" and progress.preview for progress in told)
+    assert (tmp_path / summary["files"]["picture"]).is_file()
 
 
 def test_normals_that_the_grid_tells_point_outwards_at_first() -> None:
@@ -151,16 +188,20 @@ def test_normals_that_the_grid_tells_point_outwards_at_first() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "chosen", "field"),
+    ("changes", "field"),
     [
-        ({"prompt": ""}, {}, "prompt"),
-        ({"weights": "nowhere"}, {}, "weights"),
-        ({}, {"shape": False}, "start"),
-        ({}, {"coarse": False}, "start"),
-        ({"start": "nowhere"}, {}, "start"),
+        ({"prompt": ""}, "prompt"),
+        ({"weights": "nowhere"}, "weights"),
+        ({"magic3d": Magic3DSettings(coarse_weights="nowhere")}, "weights"),
+        ({"magic3d": Magic3DSettings(shape=False)}, "start"),
+        ({"magic3d": Magic3DSettings(coarse=False)}, "start"),
+        ({"start": "nowhere"}, "start"),
+        ({"lora": "nowhere"}, "lora"),
+        ({"inversion": "nowhere"}, "inversion"),
+        ({"style": "nowhere.png"}, "style"),
     ],
 )
-def test_refusals(folder: Path, tmp_path: Path, changes: dict[str, str], chosen: dict[str, Any], field: str) -> None:
+def test_refusals(folder: Path, tmp_path: Path, changes: dict[str, Any], field: str) -> None:
     with pytest.raises(Gen3DError) as error:
-        finish(magic3d.generate(job(folder, **changes), tmp_path, chosen=replace(STAGES, **chosen)))
+        finish(magic3d.generate(job(folder, **changes), tmp_path))
     assert error.value.field == field and not list(tmp_path.iterdir())
