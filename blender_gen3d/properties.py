@@ -59,6 +59,7 @@ TITLES = {
     "mps": "Apple GPU (Metal)",
     "nerf-synthetic": "NeRF Synthetic",
     "point-e": "Point·E",
+    "quads": "Faces",
     "refine_prompt": "Prompt",
     "refine_shape": "Change Shape",
     "seconds": "Time",

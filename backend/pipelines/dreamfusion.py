@@ -249,14 +249,14 @@ def generate(settings: GenerateSettings, out: Path, resume: Snapshot | None = No
         raise Gen3DError("There is no text-to-image model to distil.", f"{INSTALL.capitalize()}.", field="weights")
     words, notes = dreaming.said(prompt, guide, INSTALL, personal=bool(settings.lora or settings.inversion))
     own = guide.startswith("embedded/")
-    prior, *both = listening(folder, words, settings, device, own)
+    prior, said, unsaid = listening(folder, words, settings, device, own)
     picture = None
     if chosen.first_image or chosen.reference:
         picture = yield from first_picture(prior, words, settings.seed, own)
         Image.fromarray(picture).save(out / "picture.png")
     prior.forget_words()
     plan, shape = planned(settings, own)
-    critic = Critic(prior, *both, plan.asking)
+    critic = Critic(prior, said, unsaid, plan.asking)
 
     def begin(seed: int) -> DreamFusionTraining:
         torch.manual_seed(seed)

@@ -29,6 +29,14 @@ ABOUT = {
         "Cross-entropy with smoothed labels, on clouds that scatter as generated ones do.",
         "Its figures compare results of Gen3D with each other, not with published ones.",
     ),
+    "point_judge": (
+        "Gen3D's judge of points",
+        "Clouds of points, without their colours, to the kind of thing and to the part that each point belongs to: a "
+        "small transformer. `python -m backend.priors.judge` tells by it how often the point prior makes what a prompt "
+        "says; no system uses it.",
+        "Cross-entropy, on clouds that scatter as generated ones do.",
+        "Its figures compare point priors of this world with each other.",
+    ),
     "clip": (
         "Gen3D's embedded dual encoder",
         "Pictures and words in one space: a small CLIP in the format of `transformers.CLIPModel`, with pictures of "

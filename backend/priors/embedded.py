@@ -13,6 +13,7 @@ from .world import CATEGORIES, vocabulary
 
 _HERE = Path(__file__).parent
 POINT, SDF, POINTNET = _HERE / "point", _HERE / "sdf", _HERE / "pointnet"
+POINT_JUDGE = _HERE / "point_judge"
 CLIP, CLIP_SCORER = _HERE / "clip", _HERE / "clip_scorer"
 TEXT_TO_IMAGE, TOKENIZER = _HERE / "text_to_image", _HERE / "tokenizer"
 

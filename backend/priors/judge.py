@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Judges clouds by what the procedural world knows: which category, which colour, which colour on which part.
 
+    python -m backend.priors.judge points [--prior FOLDER] [--prompts 240]
     python -m backend.priors.judge train --out FOLDER
-    python -m backend.priors.judge points --judge FOLDER/export [--prior FOLDER] [--prompts 240]
+    python -m backend.priors.judge points --judge FOLDER/export
 
 A small transformer sees shapes only (x, y, z) and tells the category and each point's part. Colours are then measured:
 the median colour of the points of a part, named by the nearest colour of the world.
@@ -30,6 +31,7 @@ from ..point_diffusion import karras
 from ..point_diffusion.diffusion import Diffusion
 from ..point_diffusion.transformer import Transformer
 from . import embedded, tokenizer, world
+from .cards import write_card
 from .train_points import CONFIG, SAMPLING, PointPrior
 from .train_points import load as load_prior
 from .training import Ahead, Plan, Session, arguments, autocast, fit
@@ -40,6 +42,7 @@ CATEGORIES = tuple(world.CATEGORIES)
 PARTS = tuple(sorted({part for kind in world.CATEGORIES.values() for part in (*kind.own, *kind.usual)}))
 POINTS, WIDTH, LAYERS, HEADS = 384, 128, 4, 2
 SEEN = 1024  # points of a cloud that are judged
+SHOWN = 400  # things by which the judge itself is judged
 PLAN = Plan(samples=48_000, batch=32, rate=1e-3, seed=0)
 HALF = torch.bfloat16 if torch.cpu.get_capabilities().get("avx512_bf16") else None
 NOISE = 0.01  # what generated points scatter by
@@ -138,8 +141,16 @@ def train(plan: Plan, session: Session, workers: int = 0) -> None:
         mean = fit(model, loss, plan, session, lambda name: "resblocks." in name)
     finally:
         batches.close()
-    (session.folder / "export").mkdir(exist_ok=True)
-    save_file(mean, session.folder / "export" / "judge.safetensors")
+    export(mean, session.folder / "export")
+
+
+def export(mean: dict[str, Tensor], folder: Path) -> None:
+    """The averaged weights in half precision, and a card with what the judge makes of things it has not seen."""
+    folder.mkdir(exist_ok=True)
+    half = {name: value.half().contiguous().cpu() for name, value in mean.items()}
+    save_file(half, folder / "model.safetensors", {"format": "pt"})
+    right = ", ".join(f"{name} {share:.1%}" for name, share in on_real_things(load(folder), SHOWN).items())
+    write_card(folder, "point_judge", [f"Found rightly of {SHOWN} things it had not seen: {right}."])
 
 
 def draw(plan: Plan, step: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -226,7 +237,7 @@ def on_prompts(model: Judge, prior: PointPrior, count: int, sampling: karras.Sam
 
 def load(folder: Path) -> Judge:
     model = Judge()
-    model.load_state_dict(load_file(folder / "judge.safetensors"))
+    model.load_state_dict(load_file(folder / "model.safetensors"))
     return model.eval()
 
 
@@ -236,7 +247,7 @@ def main(argv: list[str]) -> None:
     training = commands.add_parser("train")
     arguments(training, PLAN)
     judging = commands.add_parser("points")
-    judging.add_argument("--judge", type=Path, required=True)
+    judging.add_argument("--judge", type=Path, default=embedded.POINT_JUDGE)
     judging.add_argument("--prior", type=Path, default=embedded.POINT)
     judging.add_argument("--prompts", type=int, default=240)
     judging.add_argument("--steps", type=int, default=0)
@@ -254,7 +265,7 @@ def main(argv: list[str]) -> None:
     sampling = karras.Sampling.of(SAMPLING | {name: value for name, value in asked.items() if value is not None})
     model = load(given.judge)
     print(json.dumps(on_prompts(model, prior.eval(), given.prompts, sampling), indent=1))
-    print(json.dumps({"the judge itself, on real things": on_real_things(model, 400)}))
+    print(json.dumps({"the judge itself, on real things": on_real_things(model, SHOWN)}))
 
 
 if __name__ == "__main__":

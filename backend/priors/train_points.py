@@ -189,7 +189,8 @@ def diffusion_loss(
     with autocast(x0.device):
         predicted = model(diffusion.noised(x0, t, noise), t, tokens)
     error = (predicted.float() - diffusion.target(x0, t, noise)).square()
-    return (error[:, :3].mean() + (error[:, 3:] * loud[:, None]).mean()) / 2
+    mean: Tensor = (error[:, :3].mean() + (error[:, 3:] * loud[:, None]).mean()) / 2
+    return mean
 
 
 def export(model: PointPrior, mean: dict[str, Tensor], folder: Path) -> None:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from . import common, environment, jobs, models, refine, results, views
+from . import common, environment, jobs, models, quads, refine, results, views
 from .capture import GEN3D_OT_capture, GEN3D_OT_update_cameras
 from .generate import GEN3D_OT_generate
 from .import_result import GEN3D_OT_import_result
@@ -17,6 +17,7 @@ CLASSES = (
     GEN3D_OT_import_result,
     *views.CLASSES,
     *results.CLASSES,
+    *quads.CLASSES,
     *refine.CLASSES,
     *jobs.CLASSES,
     *environment.CLASSES,

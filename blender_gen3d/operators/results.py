@@ -23,14 +23,21 @@ from .common import allowed, tell
 LEVEL = (1e-3, 1e4)
 
 
-def refused(item: bpy.types.Object | None, *, field: bool) -> str:
-    """Why nothing can be made of the object; "" when something can. ``field``: it must have a trained one."""
+def not_a_mesh(item: bpy.types.Object | None) -> str:
+    """Why the object's mesh cannot be replaced; "" when it can."""
     if item is None or item.type != "MESH":
         return "Select a mesh"
     if item.library or item.data.library or item.override_library:
         return "The object is linked from another file"
     if bpy.context.mode != "OBJECT":
         return "Change to object mode first"
+    return ""
+
+
+def refused(item: bpy.types.Object | None, *, field: bool) -> str:
+    """Why the backend can make nothing of the object; "" when it can. ``field``: it must have a trained one."""
+    if reason := not_a_mesh(item):
+        return reason
     if upkeep.elsewhere:  # it is handed files of this computer
         return "Not with a backend on another computer: it cannot read this one's files"
     if field and not origin.facts(item):

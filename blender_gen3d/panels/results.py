@@ -41,6 +41,19 @@ class GEN3D_PT_results_mesh(bpy.types.Panel):
         running(self.layout, "remesh")
 
 
+class GEN3D_PT_results_quads(bpy.types.Panel):
+    bl_space_type, bl_region_type, bl_category = "VIEW_3D", "UI", "Gen3D"
+    bl_idname = "GEN3D_PT_results_quads"
+    bl_parent_id = "GEN3D_PT_results"
+    bl_label = "Quads"
+    bl_options = {"DEFAULT_CLOSED"}
+
+    def draw(self, context: bpy.types.Context) -> None:
+        plan = context.scene.gen3d.results
+        props(column(self.layout), plan, ("quads",))
+        self.layout.operator("gen3d.quads", text="Make Quads", icon="MESH_GRID").faces = plan.quads
+
+
 class GEN3D_PT_results_texture(bpy.types.Panel):
     bl_space_type, bl_region_type, bl_category = "VIEW_3D", "UI", "Gen3D"
     bl_idname = "GEN3D_PT_results_texture"
@@ -92,4 +105,10 @@ def _dictionary(value: Any) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-CLASSES = (GEN3D_PT_results, GEN3D_PT_results_mesh, GEN3D_PT_results_texture, GEN3D_PT_results_refine)
+CLASSES = (
+    GEN3D_PT_results,
+    GEN3D_PT_results_mesh,
+    GEN3D_PT_results_texture,
+    GEN3D_PT_results_refine,
+    GEN3D_PT_results_quads,
+)

@@ -36,6 +36,13 @@ def texture_material(name: str, png: bytes, normal_map: bytes | None = None) -> 
     return material
 
 
+def picture_of(mesh: bpy.types.Mesh) -> bpy.types.Image | None:
+    """The picture that colours a mesh, as ``texture_material`` has it; None where none does."""
+    material = next((material for material in mesh.materials if material is not None), None)
+    node = material.node_tree.nodes.active if material is not None and material.node_tree else None
+    return node.image if node is not None and node.type == "TEX_IMAGE" and mesh.uv_layers.active else None
+
+
 def show_colours(colour: str) -> None:
     """Lets solid viewports that show material colours show "vertex" or "texture" colours instead.
 

@@ -100,6 +100,25 @@ def read_mesh(mesh: bpy.types.Mesh) -> tuple[NDArray[np.float32], NDArray[np.int
     return positions.reshape(-1, 3), faces.reshape(-1, 3), colors
 
 
+def colour_from_picture(mesh: bpy.types.Mesh, picture: bpy.types.Image) -> list[float]:
+    """Colours the vertices as a picture does by the active UVs, and gives the average in linear RGB.
+
+    Of a vertex on a seam, the mean of what its corners have.
+    """
+    width, height = picture.size
+    pixels = np.empty(4 * width * height, np.float32)
+    picture.pixels.foreach_get(pixels)
+    uvs, corners = np.empty(2 * len(mesh.loops), np.float32), np.empty(len(mesh.loops), np.int32)
+    mesh.uv_layers.active.uv.foreach_get("vector", uvs)
+    mesh.loops.foreach_get("vertex_index", corners)
+    column, row = (uvs.reshape(-1, 2).T * [[width], [height]]).astype(np.int64)
+    seen = pixels.reshape(height, width, 4)[row.clip(0, height - 1), column.clip(0, width - 1), :3]
+    count = np.maximum(np.bincount(corners, minlength=len(mesh.vertices)), 1)
+    shades = np.stack([np.bincount(corners, seen[:, i], len(mesh.vertices)) / count for i in range(3)], 1)
+    _colour(mesh, np.concatenate((shades, np.ones_like(shades[:, :1])), axis=1).astype(np.float32))
+    return list((shades.mean(0) ** 2.2).tolist())
+
+
 def to_srgb8(linear: NDArray[np.float32]) -> NDArray[np.float32]:
     """Linear RGBA [..., 4] in [0, 1] as sRGB (IEC 61966-2-1), rounded to whole 255ths as 8-bit colours are."""
     rgb = linear[..., :3]

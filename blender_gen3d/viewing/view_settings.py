@@ -60,3 +60,4 @@ class ResultSettings:
         "", longest=2000, help="what the object is to become, in words; empty refines it as what it is"
     )
     refine_shape: bool = option(True, help="let the shape change; off: only its colours do")
+    quads: int = option(5000, low=100, high=200_000, help="about how many faces there are to be")
