@@ -178,6 +178,9 @@ class Magic3DSettings:
     fine_rendered: int = option(
         0, low=0, high=1024, help="side in pixels of the pictures in the fine stage; 0 takes the preset's"
     )
+    normal_views: float = option(
+        0.0, low=0.0, high=1.0, help="share of the fine steps that show the model the surface's normals as colours"
+    )
     coarse_weights: str = option(
         "auto", help="model that guides the coarse stage, where it is to be another one, such as one of pixels"
     )

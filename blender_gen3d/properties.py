@@ -28,6 +28,7 @@ SUBTYPES = {
     "floaters": "FACTOR",
     "height": "PIXEL",
     "lens": "DISTANCE_CAMERA",
+    "normal_views": "FACTOR",
     "radius": "DISTANCE",
     "seconds": "TIME_ABSOLUTE",
     "size": "DISTANCE",

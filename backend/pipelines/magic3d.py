@@ -34,7 +34,7 @@ from ..geometry.standing import standing
 from ..guidance.diffusion_prior import DiffusionPrior, Said
 from ..priors import embedded
 from ..rendering import viewpoints
-from ..rendering.shading import ALBEDO, TEXTURELESS, lamp, lit, shading
+from ..rendering.shading import ALBEDO, TEXTURELESS, as_colours, lamp, lit, shading
 from ..rendering.viewpoints import DREAM_FUSION, View, Viewpoints
 from ..settings import GenerateSettings, MeshSettings
 from ..shares import between, ended
@@ -58,7 +58,8 @@ class FinePlan:
 
     layers: of the grid of tetrahedra. views: pictures a step, of ``size`` pixels a side, about which the model is asked
     as ``asking`` says. lit: from this share of all iterations on, pictures are shaded. turned, bent: the weights of the
-    angles between neighbouring faces and of how far vertices are from between their neighbours, in layers.
+    angles between neighbouring faces and of how far vertices are from between their neighbours, in layers. normals: the
+    share of the steps that show the surface's normals as colours, while the shape may change.
     """
 
     iterations: int = 3000
@@ -70,6 +71,7 @@ class FinePlan:
     albedo_until: float = 0.0
     turned: float = 1e4
     bent: float = 1e2
+    normals: float = 0.0
     learning: Learning = field(default_factory=lambda: Learning(1e-3, 100))
 
 
@@ -165,6 +167,9 @@ class FineTraining:
         self, views: Sequence[View], share: float, rng: np.random.Generator
     ) -> Callable[[Tensor, Tensor, Tensor, Tensor], Tensor] | None:
         """How this step is lit; None: not at all."""
+        if self.mesh.fixed is None and rng.random() < self.plan.normals:
+            turned = torch.from_numpy(np.stack([view.pose[:3, :3] for view in views])).to(self.mesh.origin)
+            return lambda albedo, normal, points, view: as_colours(normal, turned[view])
         how = shading(share, rng, self.plan.albedo_until)
         bare = how == TEXTURELESS and self.mesh.fixed is None  # which tells of the shape alone
         lamps = torch.from_numpy(np.stack([lamp(view.pose[:3, 3], rng) for view in views]))
@@ -336,6 +341,7 @@ def planned(settings: GenerateSettings, own: bool) -> tuple[Magic3DPlan, DreamSh
         size=chosen.fine_rendered or plan.fine.size,
         views=settings.views or plan.fine.views,
         albedo_until=plan.fine.albedo_until if settings.dreamfusion.shading else 1.0,
+        normals=chosen.normal_views,
         asking=replace(
             plan.fine.asking,
             guidance=settings.guidance or plan.coarse.asking.guidance,

@@ -48,6 +48,13 @@ ABOUT = {
         "It guides fields towards simple shapes in plain colours. As a judge of results it is lenient with its own "
         "kind: score what it guided with another encoder.",
     ),
+    "clip_scorer": (
+        "Gen3D's embedded scorer",
+        "A dual encoder like the embedded one that guides Dream Fields, smaller, and trained on other pictures from "
+        "other random weights: it ranks results of several seeds, and R-Precision is told by it.",
+        "As the one that guides.",
+        "It judges by the words and things of its world: its figures compare results of Gen3D with each other.",
+    ),
     "unet": (
         "Gen3D's embedded text-to-image prior",
         "Words to pictures of 32 x 32 pixels: a `UNet2DConditionModel` that works on pixels, with a small CLIP text "

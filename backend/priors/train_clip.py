@@ -11,6 +11,10 @@ Classifier", 2019):
 
     python -m backend.priors.train clip --out DIR
     python -m backend.priors.train clip --start DIR/export --attack 2 --samples 300000 --rate 3e-4 --out OTHER
+
+What a guide has made should be judged by another encoder, smaller and of pictures of its own:
+
+    python -m backend.priors.train clip --scorer --samples 500000 --seed 1 --out DIR
 """
 
 from __future__ import annotations
@@ -61,6 +65,9 @@ class Shape:
     text_width: int = 128
     text_layers: int = 3
     embedding: int = 128
+
+
+SCORER = Shape(vision_width=128, text_width=96, embedding=96)
 
 
 @dataclass(frozen=True)
@@ -219,7 +226,7 @@ def step_loss(model: CLIPModel, batches: Batches, step: int, attack: float = 0.0
     return loss(pictures, said, scale)
 
 
-def export(model: CLIPModel, mean: dict[str, Tensor], folder: Path, facts: Sequence[str] = ()) -> None:
+def export(model: CLIPModel, mean: dict[str, Tensor], folder: Path, card: str, facts: Sequence[str] = ()) -> None:
     """The folder that ``CLIPModel``, ``CLIPTokenizer`` and ``CLIPImageProcessor`` load; weights in half precision."""
     import copy
 
@@ -233,7 +240,7 @@ def export(model: CLIPModel, mean: dict[str, Tensor], folder: Path, facts: Seque
     CLIPImageProcessor(
         size={"shortest_edge": SIZE}, crop_size=side, image_mean=[MEAN] * 3, image_std=[STD] * 3
     ).save_pretrained(folder)
-    write_card(folder, "clip", facts)
+    write_card(folder, card, facts)
 
 
 def main(argv: list[str]) -> None:
@@ -242,8 +249,10 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--pool", type=int, default=Pool.things, help="things drawn at a time")
     parser.add_argument("--start", type=Path, help="exported folder whose weights to begin with")
     parser.add_argument("--attack", type=float, default=0.0, help="how far pictures are changed against the model")
+    parser.add_argument("--scorer", action="store_true", help="train the one that judges what the other has guided")
     given = parser.parse_args(argv)
-    train(*chosen(given, PLAN), Shape(), Pool(given.pool), given.workers, given.start, given.attack)
+    shape = SCORER if given.scorer else Shape()
+    train(*chosen(given, PLAN), shape, Pool(given.pool), given.workers, given.start, given.attack)
 
 
 def train(
@@ -274,6 +283,6 @@ def train(
         )
     finally:
         batches.close()
-    folder = session.folder / "export"
-    export(model, mean, folder)
-    export(model, mean, folder, evaluate_clip.facts(folder))
+    folder, card = session.folder / "export", "clip_scorer" if shape == SCORER else "clip"
+    export(model, mean, folder, card)
+    export(model, mean, folder, card, evaluate_clip.facts(folder))

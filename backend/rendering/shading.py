@@ -34,6 +34,12 @@ def lit(albedo: Tensor, normal: Tensor, towards: Tensor, ambient: float = AMBIEN
     return albedo * (ambient + diffuse * torch.relu((normal * towards).sum(1, keepdim=True)))
 
 
+def as_colours(normal: Tensor, turned: Tensor) -> Tensor:
+    """Unit normals [N, 3] as the colours [N, 3] of a normal map, as cameras see them whose axes are the columns of
+    ``turned`` [N, 3, 3]: red to the right, green up, blue towards the camera."""
+    return 0.5 + 0.5 * (normal[:, None] @ turned)[:, 0]
+
+
 def shading(share: float, rng: np.random.Generator, albedo_until: float) -> str:
     """How a step shades at this ``share`` of all steps: by albedo alone until ``albedo_until``; then lit in three
     quarters of them, half of these without texture."""

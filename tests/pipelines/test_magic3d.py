@@ -19,6 +19,7 @@ from backend.geometry import export
 from backend.geometry.mesh import Mesh, is_watertight
 from backend.geometry.reading import read
 from backend.pipelines import dreaming, magic3d, start_shape
+from backend.pipelines.distillation import Critic
 from backend.pipelines.dream_field import DreamField, DreamShape
 from backend.pipelines.magic3d import FAST, OWN, PAPER
 from backend.pipelines.progress import Snapshot
@@ -167,6 +168,28 @@ def test_the_coarse_shape_is_offered_once_when_the_fine_stage_begins(folder: Pat
     held = [progress.snapshot() for progress in magic3d.generate(job(folder), out) if progress.snapshot]
     (refined,) = held[-1:]
     assert not any(progress.so_far for progress in magic3d.generate(job(folder), out, refined)), "that was then"
+
+
+def test_the_model_can_be_shown_normals_instead_of_colours(
+    folder: Path, box: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A red box is red, or as blue as what faces a camera is."""
+    seen: list[torch.Tensor] = []
+    loss = Critic.loss
+
+    def watched(critic: Critic, pictures: torch.Tensor, *how: Any) -> torch.Tensor:
+        seen.append(pictures.detach()[:, :, 8:16, 8:16].mean((0, 2, 3)))
+        return loss(critic, pictures, *how)
+
+    monkeypatch.setattr(Critic, "loss", watched)
+    for share in (0.0, 1.0):
+        out = tmp_path / str(share)
+        out.mkdir()
+        chosen = replace(STAGES, coarse=False, normal_views=share, fine_iterations=3)
+        plain = DreamFusionSettings(first_image=False, shading=False)
+        finish(magic3d.generate(job(folder, start=str(box), magic3d=chosen, dreamfusion=plain), out))
+    red, blue = (torch.stack(some).mean(0) for some in (seen[:3], seen[3:]))
+    assert red.argmax() == 0 and blue.argmax() == 2 and blue[2] > 0.7
 
 
 def test_the_first_picture_is_shown_and_kept_and_the_coarse_stage_goes_by_it(folder: Path, tmp_path: Path) -> None:

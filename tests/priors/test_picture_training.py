@@ -95,7 +95,7 @@ def test_the_dual_encoder_learns_and_its_folder_is_a_published_one(tmp_path: Pat
     assert [line["step"] for line in log] == [50]
 
     folder = tmp_path / "export"
-    train_clip.export(model, mean, folder, ["It was measured."])
+    train_clip.export(model, mean, folder, "clip", ["It was measured."])
     with safe_open(folder / "model.safetensors", "pt") as held:
         assert {held.get_tensor(name).dtype for name in held.keys()} == {torch.float16}  # noqa: SIM118
     card = (folder / "MODEL_CARD.md").read_text(encoding="utf-8")

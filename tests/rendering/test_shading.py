@@ -10,7 +10,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from backend.rendering.shading import lamp, lit, normals, seen_from_behind, shading, sparseness
+from backend.rendering.orbit import orbit
+from backend.rendering.shading import as_colours, lamp, lit, normals, seen_from_behind, shading, sparseness
 
 
 def test_normals_of_a_ball_point_outwards_and_can_be_learned_from() -> None:
@@ -33,6 +34,17 @@ def test_light_falls_off_with_the_cosine_and_never_below_the_ambient() -> None:
     albedo, up = torch.full((3, 3), 0.5), torch.tensor([[0.0, 0.0, 1.0]]).expand(3, 3)
     towards = torch.tensor([[0.0, 0.0, 1.0], [0.6, 0.0, 0.8], [0.0, 0.0, -1.0]])
     assert lit(albedo, up, towards, 0.1, 0.9)[:, 0].tolist() == pytest.approx([0.5, 0.41, 0.05])
+
+
+def test_normals_are_coloured_as_each_camera_sees_them() -> None:
+    poses = np.stack([orbit(azimuth, elevation, 2.0) for azimuth, elevation in ((0, 0), (130, 40), (-75, -10))])
+    turned = torch.from_numpy(poses[:, :3, :3])
+    towards = torch.from_numpy(poses[:, :3, 3] / 2.0)
+    wanted = torch.tensor([0.5, 0.5, 1.0], dtype=torch.float64).expand(3, 3)
+    assert torch.allclose(as_colours(towards, turned), wanted)
+    to_the_right, up = turned[:, :, 0], turned[:, :, 1]
+    assert torch.allclose(as_colours(to_the_right, turned), wanted.flip(1))
+    assert torch.allclose(as_colours(-up, turned), torch.tensor([0.5, 0.0, 0.5], dtype=torch.float64).expand(3, 3))
 
 
 def test_shadings_are_as_frequent_as_they_should_be() -> None:
