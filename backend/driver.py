@@ -14,7 +14,7 @@ import struct
 import time
 import traceback
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import closing, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -77,7 +77,14 @@ class Listener:
 
 
 def drive(
-    kind: str, run: Run, settings: Any, folder: Path, final: Path, listener: Listener, notes: Sequence[str] = ()
+    kind: str,
+    run: Run,
+    settings: Any,
+    folder: Path,
+    final: Path,
+    listener: Listener,
+    notes: Sequence[str] = (),
+    installed: Collection[str] = (),
 ) -> dict[str, Any]:
     """Runs a pipeline from the newest checkpoint in ``folder``, if any, until ``final`` holds its result.
 
@@ -86,13 +93,13 @@ def drive(
     back to the last checkpoint once; out of memory, the pipeline goes on from there with settings that need less, as
     long as there are any. Raises Stopped, Gen3DError, or whatever else the pipeline raised.
 
-    notes: what is to be said of the job beside the pipeline's own.
+    notes: what is to be said of the job beside the pipeline's own; installed: the names of the weights that are.
     """
     storage.require_space(folder)
     attempt = _Attempt(kind, run, settings, folder, listener)
     sources: Iterator[Snapshot | None] = itertools.chain(_snapshots(folder), (None,))
     resume, rolled_back = next(sources), False
-    ladder, stepped = memory.rungs(settings), ""
+    ladder, stepped = memory.rungs(settings, installed), ""
     while True:
         try:
             summary = attempt.go(resume)

@@ -75,7 +75,7 @@ def fitted(kind: str, params: object, device: str, free: int | None, installed: 
     if free is None or most <= SHARE * free:
         return Fit(most, asdict(wanted), "")
     chosen, done = wanted, ""
-    for lower, said in rungs(wanted):
+    for lower, said in rungs(wanted, installed):
         chosen, done = lower, said
         if _need(chosen, device, installed) <= SHARE * free:
             break
@@ -85,10 +85,10 @@ def fitted(kind: str, params: object, device: str, free: int | None, installed: 
     )
 
 
-def rungs(settings: Any) -> Iterator[tuple[Any, str]]:
+def rungs(settings: Any, installed: Collection[str] = ()) -> Iterator[tuple[Any, str]]:
     """The ladder down: settings that need less and less, and what is said of each."""
     while True:
-        if isinstance(settings, GenerateSettings) and (training := _lower_training(settings)):
+        if isinstance(settings, GenerateSettings) and (training := _lower_training(settings, installed)):
             settings, done = training
             yield settings, done
         elif isinstance(settings, GenerateSettings) and settings.texture >= 4 * LEAST_TEXTURE:
@@ -108,19 +108,24 @@ def rungs(settings: Any) -> Iterator[tuple[Any, str]]:
             return
 
 
-def _lower_training(settings: GenerateSettings) -> tuple[GenerateSettings, str] | None:
+def _lower_training(settings: GenerateSettings, installed: Collection[str]) -> tuple[GenerateSettings, str] | None:
     """What a field loses least by first."""
     if settings.system not in RENDERED:
         return None
     if settings.system in DISTILLED and not settings.dreamfusion.frugal:
         lower = replace(settings, dreamfusion=replace(settings.dreamfusion, frugal=True))
         return lower, "the text-to-image model is asked one prompt at a time"
-    if settings.views != 1:
+    if (settings.views or _usual_views(settings, installed)) != 1:
         return replace(settings, views=1), "each step looks at one picture"
     side = settings.rendered or RENDERED[settings.system]
     if side >= 2 * LEAST_RENDERED:
         return replace(settings, rendered=side // 2), f"the pictures have {side // 2} pixels a side"
     return None
+
+
+def _usual_views(settings: GenerateSettings, installed: Collection[str]) -> int:
+    """Pictures of a step, where the settings say none: DreamFusion asks published models about one at a time."""
+    return 1 if settings.system == "dreamfusion" and _weights(settings, installed) != "embedded" else VIEWS
 
 
 def _lower_mesh(mesh: MeshSettings) -> MeshSettings | None:
@@ -188,7 +193,7 @@ def _need(settings: Any, device: str, installed: Collection[str]) -> int:
 def _training(settings: GenerateSettings, name: str) -> int:
     """What it takes to train a field."""
     seen = (settings.rendered or RENDERED[settings.system]) / RENDERED[settings.system]
-    views = settings.views / VIEWS if settings.views else 1.0
+    views = (settings.views or VIEWS) / VIEWS
     apart = settings.system not in DISTILLED or name == "embedded" or settings.dreamfusion.frugal
     return round(FOG * (PLAIN + (1 - PLAIN) * seen**2 * views)) + (0 if apart else PASSES)
 

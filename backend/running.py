@@ -49,7 +49,7 @@ def run(kind: str, values: Any, out: Path) -> dict[str, Any]:
     if role and getattr(values, "count", 1) > 1:
         cause = f"{values.count} results do not go into the one file {out.name}."
         raise Gen3DError(cause, "Name a folder, or make one at a time.", field="out")
-    from . import worker
+    from . import weights, worker
     from .driver import Stopped, drive, explain
 
     work = out.with_name(out.name + ".part")
@@ -59,7 +59,9 @@ def run(kind: str, values: Any, out: Path) -> dict[str, Any]:
             shutil.rmtree(final, ignore_errors=True)  # of a run that was killed at the very end
         try:
             with own_stdout():
-                content = drive(kind, worker.pipelines()[kind], values, work, final, listener)
+                content = drive(
+                    kind, worker.pipelines()[kind], values, work, final, listener, installed=weights.there()
+                )
         except Stopped:
             step = "The same command goes on." if storage.has_checkpoint(work) else "Nothing was left behind."
             if storage.read_result(so_far := storage.folder_so_far(work)):

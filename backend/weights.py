@@ -104,6 +104,11 @@ def names() -> list[str]:
     return [*PUBLISHED, *(name for name in here if name not in PUBLISHED and "/" in name)]
 
 
+def there() -> list[str]:
+    """Those of them that are installed."""
+    return [name for name in names() if installed(name)]
+
+
 def lock_of(name: str) -> dict[str, Any] | None:
     """What lock.json says of installed weights: "path", "source", "files" (sha256 by path). None: not installed."""
     lock = read_json(folder_of(name) / "lock.json")

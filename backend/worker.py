@@ -112,10 +112,10 @@ def _work(folder: Path, table: Callable[[], Mapping[str, Run]], channel: Channel
                 channel.saved,
                 channel.stopping,
             )
-            there = [name for name in weights.names() if weights.installed(name)]
+            there = weights.there()
             fit = memory.fitted(kind, job.get("params"), device.get("type", "cpu"), device.get("free"), there)
-            values = settings.parse(cls, fit.params)
-            drive(kind, table()[kind], values, folder, folder / "result", listener, notes=[fit.told] * bool(fit.told))
+            values, notes = settings.parse(cls, fit.params), [fit.told] * bool(fit.told)
+            drive(kind, table()[kind], values, folder, folder / "result", listener, notes, there)
         channel.send({"event": "done"})
     except Stopped:
         channel.send({"event": "stopped"})

@@ -70,6 +70,17 @@ def test_fields_and_textures_take_more_than_points() -> None:
     assert styled > memory.need("generate", {"prompt": "x", "system": "dreamfusion"}, "cpu") + 10**9
 
 
+def test_a_rung_that_would_change_nothing_is_left_out() -> None:
+    def told(**more: str) -> list[str]:
+        settings = parse(KINDS["generate"], {"prompt": "x", "system": "dreamfusion", **more})
+        return [said for _, said in memory.rungs(settings, ["owner/pipeline"])]
+
+    one = "each step looks at one picture"
+    assert one in told(weights="embedded") and one in told(system="magic3d")
+    assert one not in told() and one not in told(weights="owner/other")
+    assert told()[0] == "the text-to-image model is asked one prompt at a time"
+
+
 def test_teaching_a_published_model_takes_more() -> None:
     own, published = (memory.need("personalise", PARAMS["personalise"], "cuda", names) for names in ((), ("a/b",)))
     assert published > own + 10**9 * memory.WEIGHT

@@ -161,7 +161,7 @@ def test_out_of_memory_a_job_goes_on_with_less_from_its_checkpoint_and_says_so(
     assert content["settings"]["mesh"]["resolution"] == 96  # type: ignore[index]
     assert content["notes"] == ["its own", "The device ran out of memory: the mesh has 96 cells a side."]
     (tmp_path / "again").mkdir()
-    monkeypatch.setattr(memory, "rungs", lambda settings: iter(()))
+    monkeypatch.setattr(memory, "rungs", lambda settings, installed: iter(()))
     with pytest.raises(RuntimeError, match="memory"):
         go(run, tmp_path / "again")
 

@@ -57,7 +57,7 @@ class FinePlan:
     """How the fine stage goes.
 
     layers: of the grid of tetrahedra. views: pictures a step, of ``size`` pixels a side, about which the model is asked
-    as ``asking`` says. lit: from this share of all iterations on, pictures are shaded. turned, bent: the weights of the
+    as ``asking`` says. albedo_until: the share of all iterations that are not lit. turned, bent: the weights of the
     angles between neighbouring faces and of how far vertices are from between their neighbours, in layers. normals: the
     share of the steps that show the surface's normals as colours, while the shape may change.
     """
