@@ -121,8 +121,7 @@ def drive(
     if said := [*notes, *([stepped] if stepped else ())]:
         summary["notes"] = [*summary.get("notes", ()), *said]
     content = storage.finish_result(folder / "result.part", final, _content(kind, settings, summary))
-    for name in ("checkpoints", storage.folder_so_far(folder).name):
-        shutil.rmtree(folder / name, ignore_errors=True)
+    shutil.rmtree(folder / "checkpoints", ignore_errors=True)
     return content
 
 
@@ -170,7 +169,9 @@ class _Attempt:
         if progress.loss is not None and not math.isfinite(progress.loss):
             raise FloatingPointError(f"the loss is {progress.loss}")
         if self._listener.stopping():
-            if progress.snapshot is not None and self._checkpoints.cost < LONG_CHECKPOINT:
+            quick = self._checkpoints.cost < LONG_CHECKPOINT
+            # What has just come up that is worth having is offered again from the checkpoint before.
+            if progress.snapshot is not None and quick and progress.so_far is None:
                 with suppress(Gen3DError):  # a full disk must not keep anybody from stopping
                     self._checkpoint(progress)
             raise Stopped

@@ -222,13 +222,13 @@ class Engine:
 
     async def _conclude(self, job: Job, folder: Path, running: Running, last: dict[str, Any]) -> None:
         event = last.get("event")
-        result = _result(folder / "result") if event == "done" else None
+        result = storage.read_job_result(folder / "result") if event == "done" else None
         if result is not None:
             await self._record(job, "done", result=result)
         elif running.cancelled:
-            await self._record(job, "cancelled", result=_result(storage.folder_so_far(folder)))
+            await self._record(job, "cancelled")
         elif event in ("failed", "interrupted"):
-            await self._record(job, event, error=last["error"], result=_result(storage.folder_so_far(folder)))
+            await self._record(job, event, error=last["error"])
         elif event == "stopped":
             await self._until_stored(lambda: self._store.release(job.id))
         else:
@@ -335,12 +335,6 @@ async def _events(process: Process) -> AsyncIterator[dict[str, Any]]:
             log.warning("a worker said %r", line[:200])
             continue
         yield event
-
-
-def _result(folder: Path) -> dict[str, Any] | None:
-    """The result in a folder as jobs have it; None where there is none."""
-    found = storage.read_result(folder)
-    return None if found is None else {"folder": str(folder), **found}
 
 
 def _crash(code: int, path: Path) -> tuple[str, str]:

@@ -358,6 +358,8 @@ class JobStore:
 
     def _change(self, job_id: str, **values: Any) -> Job:
         values["seq"] = self._next_seq()
+        if values.get("state") in RESUMABLE and not values.get("result"):
+            values["result"] = storage.read_job_result(storage.folder_so_far(storage.job_folder(self.home, job_id)))
         assignments = ", ".join(f"{name} = ?" for name in values)
         stored = [_stored(name, value) for name, value in values.items()]
         self._db.execute(f"UPDATE jobs SET {assignments} WHERE id = ?", (*stored, job_id))
@@ -393,10 +395,9 @@ def _read_copy(path: Path) -> Job | None:
             return None
         if job.state in ENDED:
             return job
-        folder = path.parent / "result"
-        result = storage.read_result(folder)
+        result = storage.read_job_result(path.parent / "result")
         if result is None:
             return replace(job, state="queued")
-        return replace(job, state="done", ended=time.time(), result={"folder": str(folder), **result})
+        return replace(job, state="done", ended=time.time(), result=result)
     except (TypeError, ValueError):
         return None

@@ -110,7 +110,7 @@ def workspace(work: Path, kind: str, values: Any) -> Iterator[None]:
         yield
     finally:
         lock.release()
-        if not storage.has_checkpoint(work):  # without which there is nothing so far, either
+        if not storage.has_checkpoint(work):
             shutil.rmtree(work, ignore_errors=True)
             for folder in missing[1:]:
                 with suppress(OSError):  # the result may be in it

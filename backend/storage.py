@@ -8,7 +8,7 @@ A job's folder:  job.json           what was asked, and the end once there is on
                  checkpoints/       the newest two: NNNNNN.safetensors with NNNNNN.json
                  preview.png        newest picture
                  worker.log         what the worker process had to say
-                 so_far/            what an unfinished job has come to, as a result, where that is worth having
+                 so_far/            what the job had come to before its end, as a result, where that is worth having
                  result.part/       a result in the making
                  result/            the finished result, with result.json
 """
@@ -307,6 +307,12 @@ def finish_result(part: Path, final: Path, content: dict[str, Any]) -> dict[str,
 def read_result(folder: Path) -> dict[str, Any] | None:
     """What ``result.json`` in a finished result folder holds, or None where there is no finished result."""
     return read_json(folder / "result.json")
+
+
+def read_job_result(folder: Path) -> dict[str, Any] | None:
+    """The same with "folder", where it is, as jobs have it."""
+    found = read_result(folder)
+    return None if found is None else {"folder": str(folder), **found}
 
 
 def refuse_filled(folder: Path) -> None:

@@ -221,7 +221,32 @@ def test_what_a_stopped_job_has_come_to_can_be_had_until_it_goes_on(store: JobSt
     assert store.resume(job.id).result is None
     done = run_to_end(store, job)
     assert done.state == "done" and done.result is not None and done.result["folder"].endswith("result")
-    assert not kept.exists(), "the whole thing takes its place"
+    assert kept.exists(), "somebody may have imported it"
+
+
+def test_what_a_job_has_come_to_is_known_however_it_ends(store: JobStore) -> None:
+    """Also where its worker dies again and again, and where it waits for its turn once more."""
+    dead = run_to_end(store, toys.submit(store, "dead", so_far=2, pause=0.3, die={"4": 9}))
+    assert dead.state == "failed" and dead.result is not None and dead.result["notes"] == ["Half of it."]
+    assert store.resume(dead.id).result is None
+    again = store.request_cancel(dead.id)
+    assert again.state == "cancelled" and again.result == dead.result
+
+
+def test_a_stop_at_the_very_moment_does_not_lose_what_there_is_for_good(store: JobStore) -> None:
+    job = toys.submit(store, steps=40, pause=0.1, so_far=30)
+    kept = storage.folder_so_far(store.folder(job.id))
+
+    async def stopped() -> None:
+        async with toys.running(store) as engine:
+            await toys.until(
+                lambda: (store.folder(job.id) / "trace.txt").exists() and toys.steps(store, job)[-1][-1:] >= [29]
+            )
+            await engine.cancel(job.id)
+
+    asyncio.run(stopped())
+    store.resume(job.id)
+    assert run_to_end(store, job).state == "done" and storage.read_result(kept) is not None
 
 
 def test_a_job_that_fails_leaves_what_it_had_come_to(store: JobStore) -> None:

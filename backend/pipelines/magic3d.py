@@ -46,7 +46,7 @@ from .dream_field import UNIT, DreamField, DreamShape, solid_grid
 from .dreamfusion import GREYS, DreamFusionPlan, DreamFusionTraining
 from .fine_mesh import FineMesh
 from .progress import Pipeline, Progress, Snapshot, telling
-from .start_shape import begin_as, fitted, mesh_at
+from .start_shape import Shape, begin_as, fitted, imitate, mesh_at
 
 TEXTURE = 1024
 RESOLUTION = 96  # of the grid in which the coarse stage's surface is looked for
@@ -273,8 +273,11 @@ def generate(settings: GenerateSettings, out: Path, resume: Snapshot | None = No
     if chosen.coarse_weights != "auto":
         first = weights.choose(chosen.coarse_weights, (), embedded.TEXT_TO_IMAGE)[0] or folder
     personal = bool(settings.lora or settings.inversion)
+    bare = replace(settings, lora="", inversion="", style="")
     words, notes = dreaming.said(settings.prompt.strip(), guide, dreamfusion.INSTALL, personal)
     own = guide.startswith("embedded/")
+    if first != folder and (personal or settings.style):
+        notes.append("Only the model of the fine stage knows the LoRA, the textual inversion or the style.")
     plan, shape = planned(settings, own)
     kept, back = fitted(mesh_at(Path(settings.start))) if settings.start else (None, None)
     held: dict[Path, tuple[DiffusionPrior, Said, Said]] = {}
@@ -282,7 +285,7 @@ def generate(settings: GenerateSettings, out: Path, resume: Snapshot | None = No
     def model(place: Path) -> tuple[DiffusionPrior, Said, Said]:
         if place not in held:
             held.clear()  # one at a time
-            held[place] = dreamfusion.listening(place, words, settings, device, own)
+            held[place] = dreamfusion.listening(place, words, settings if place == folder else bare, device, own)
         return held[place]
 
     def critic(fine: bool) -> Critic:
@@ -290,18 +293,20 @@ def generate(settings: GenerateSettings, out: Path, resume: Snapshot | None = No
         heard[0].forget_words()
         return Critic(*heard, plan.fine.asking if fine else plan.coarse.asking)
 
-    drawing, picture = model(first)[0], None
+    model(first if plan.coarse.iterations else folder)  # which tells at once what is wrong with it
+    picture = None
     if plan.coarse.iterations and (settings.dreamfusion.first_image or settings.dreamfusion.reference):
-        picture = yield from dreamfusion.first_picture(drawing, words, settings.seed, own)
+        picture = yield from dreamfusion.first_picture(model(first)[0], words, settings.seed, own)
         Image.fromarray(picture).save(out / "picture.png")
     reference = picture if settings.dreamfusion.reference else None
 
     def begin(seed: int) -> Magic3DTraining:
         torch.manual_seed(seed)
         thing = Magic(shape, plan.fine.layers).to(device)
-        if settings.start:
+        if kept is not None and chosen.shape:
             begin_as(thing.coarse, Path(settings.start), seed)
-        if kept is not None and not chosen.shape:
+        elif kept is not None:  # not as the field of a result, which has coordinates of its own
+            imitate(thing.coarse, Shape.of(kept, np.random.default_rng(seed)), seed)
             vertices, faces = (torch.from_numpy(part).to(device) for part in (kept.vertices, kept.faces))
             thing.fine.fixed = Surface(vertices, faces, torch.empty(0, 2, dtype=torch.int64, device=device))
         return Magic3DTraining(thing, critic, plan, seed, reference)

@@ -81,6 +81,6 @@ def test_kills_in_both_stages_and_a_stop_in_the_second_cost_nothing(tmp_path: Pa
 
     done = asyncio.run(work())
     assert done.state == "done", done.error
-    assert done.result is not None and not kept.exists()
+    assert done.result is not None and kept.exists()
     made: Any = trimesh.load(folder / "result" / done.result["files"]["mesh"], force="mesh")
     assert made.is_watertight and np.asarray(made.visual.material.baseColorTexture).shape[:2] == (256, 256)
