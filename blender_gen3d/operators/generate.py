@@ -14,7 +14,8 @@ from ..connection import handover
 from ..preferences import backend_places
 from ..properties import values
 from ..results.importing import units_per_metre
-from ..results.meshes import read_mesh
+from ..results.materials import picture_of
+from ..results.meshes import colour_from_picture, read_mesh
 from ..results.ply import mesh_ply
 from .common import allowed, from_panel, no_backend, start_job, tell
 
@@ -79,14 +80,18 @@ def chosen(scene: bpy.types.Scene) -> dict[str, Any]:
 
 
 def start_shape(item: bpy.types.Object) -> str:
-    """The file of a mesh as it stands in the scene, modifiers and all. Raises Gen3DError where it has no faces."""
+    """The file of a mesh as it stands in the scene, modifiers and all, in metres, with the colours of its vertices or
+    of its texture. Raises Gen3DError where it has no faces."""
     if upkeep.elsewhere:
         cause = "A backend on another computer cannot read this one's meshes."
         raise errors.Gen3DError(cause, "Leave the start shape out.", field="start")
     whole = item.evaluated_get(bpy.context.evaluated_depsgraph_get())
-    positions, faces, colours = read_mesh(whole.to_mesh())
+    mesh = whole.to_mesh()
+    if mesh.color_attributes.active_color is None and (picture := picture_of(mesh)) is not None:
+        colour_from_picture(mesh, picture)
+    positions, faces, colours = read_mesh(mesh)
     whole.to_mesh_clear()
     if not len(faces):
         raise errors.Gen3DError(f"{item.name} has no faces.", "Choose another start shape.", field="start")
-    turned = positions @ np.array(item.matrix_world, np.float32)[:3, :3].T
+    turned = positions @ np.array(item.matrix_world, np.float32)[:3, :3].T / units_per_metre(bpy.context.scene)
     return str(handover.keep(backend_places()[0], mesh_ply(turned, faces, colours), ".ply"))

@@ -96,7 +96,7 @@ class GEN3D_OT_open_job(_JobOperator, bpy.types.Operator):
         return _do(self, context, self._open)
 
     def _open(self, _current: pump.Session, row: protocol.JobRow) -> None:
-        folder = pump.result_folder(row)
+        folder = pump.result_folder(row) if row.state == "done" else Path(row.folder)
         folder = folder if folder.is_dir() else Path(row.folder)
         if not folder.is_dir():
             raise errors.Gen3DError(

@@ -7,7 +7,7 @@ import bpy
 
 from ..bridge import errors
 from ..results.materials import colour_material, picture_of, show_colours
-from ..results.meshes import COLORS, colour_from_picture
+from ..results.meshes import colour_from_picture
 from .common import allowed, tell
 from .results import not_a_mesh
 
@@ -29,50 +29,59 @@ class GEN3D_OT_quads(bpy.types.Operator):
         reason = not_a_mesh(item)
         if not reason and item.data.shape_keys:
             reason = "The mesh has shape keys, which would be lost"
+        if not reason and len(item.data.materials) > 1:
+            reason = "The mesh has several materials, which would be mixed up"
         return allowed(cls, reason)
 
     def execute(self, context: bpy.types.Context) -> set[str]:
         """On a mesh of the object's own; the old one stays where others use it."""
         item, before = context.object, context.object.data
         item.data = made = before.copy()
+        own = colour_vertices(made)
         try:
             remesh(item, self.faces)
         except errors.Gen3DError as error:
             item.data = before
             bpy.data.meshes.remove(made)
+            if own is not None:
+                bpy.data.materials.remove(own)
             return tell(self, error)
         name = before.name
         if not before.users:
             bpy.data.meshes.remove(before)
         made.name = name
-        show_colours("vertex")
+        if item.data.color_attributes.active_color is not None:
+            show_colours("vertex")
         self.report({"INFO"}, f"{item.name}: {len(item.data.polygons)} faces")
         return {"FINISHED"}
 
 
-def remesh(item: bpy.types.Object, faces: int) -> None:
-    """Raises Gen3DError where QuadriFlow cannot."""
-    mesh = item.data
+def colour_vertices(mesh: bpy.types.Mesh) -> bpy.types.Material | None:
+    """Where a picture colours the mesh, its vertices and a material of its own do in place of that; that material."""
     picture = picture_of(mesh)
-    if picture is not None:
-        average = colour_from_picture(mesh, picture)
-        mesh.materials.clear()
-        mesh.materials.append(colour_material(mesh.name, COLORS, average))
+    if picture is None:
+        return None
+    name, average = colour_from_picture(mesh, picture)
     for layer in list(mesh.uv_layers):
         mesh.uv_layers.remove(layer)
+    mesh.materials[0] = colour_material(mesh.name, name, average)
+    return mesh.materials[0]
+
+
+def remesh(item: bpy.types.Object, faces: int) -> None:
+    """Raises Gen3DError where QuadriFlow cannot."""
     try:
         with bpy.context.temp_override(object=item, active_object=item, selected_objects=[item]):
             done = bpy.ops.object.quadriflow_remesh(
                 "EXEC_DEFAULT", mode="FACES", target_faces=faces, use_mesh_symmetry=False, preserve_attributes=True,
                 smooth_normals=True,
             )  # fmt: skip
-    except RuntimeError as fault:  # what it reports
+    except RuntimeError:  # what it reports, which says no more
         done = {"CANCELLED"}
-        print(fault)
     if "FINISHED" not in done:
         cause = f"Blender's QuadriFlow cannot do with the mesh of {item.name}."
-        step = "It wants a closed surface: use Re-Mesh with Watertight first, or the Voxel remesher of the mesh's data."
-        raise errors.Gen3DError(cause, step, field="object")
+        step = "It wants no more than two faces at an edge, no loose edges, and normals that agree: Blender's Voxel "
+        raise errors.Gen3DError(cause, f"{step}remesher, among the mesh's data, makes such a surface.", field="object")
 
 
 CLASSES = (GEN3D_OT_quads,)

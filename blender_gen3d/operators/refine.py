@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 
 import bpy
@@ -10,16 +11,19 @@ import numpy as np
 from mathutils import Vector
 from numpy.typing import NDArray
 
-from ..bridge import errors
+from ..bridge import errors, settings
 from ..results import origin
 from ..results.importing import units_per_metre
 from .common import allowed, no_backend, start_job, tell
 from .generate import chosen, start_shape
 from .results import refused
 
+SHARING = ("dreamfusion", "magic3d")
+"""Systems whose settings in the panel mean the same to Magic3D."""
+
 
 class GEN3D_OT_refine(bpy.types.Operator):
-    """Make a fine mesh with a texture of this object, or change it by words, with Magic3D and the settings of Generate.
+    """Make a fine mesh with a texture of this object, or change it by words, with Magic3D and its settings in Generate.
     The object stays; what is made of it comes beside it"""
 
     bl_idname = "gen3d.refine"
@@ -38,15 +42,17 @@ class GEN3D_OT_refine(bpy.types.Operator):
 
     def execute(self, context: bpy.types.Context) -> set[str]:
         """Queues the job, which the panel then shows; in background mode, waits for it and imports the result."""
-        item, plan = context.object, context.scene.gen3d.results
+        item, plan, wanted = context.object, context.scene.gen3d.results, chosen(context.scene)
+        if wanted["system"] not in SHARING:  # what was chosen for another one, which the panel hides, is not meant
+            usual = asdict(settings.GenerateSettings())
+            wanted = {**usual, **{name: wanted[name] for name in ("prompt", "seed", "device")}}
         edit = (self.prompt or plan.refine_prompt).strip()
-        wanted = chosen(context.scene)
+        prompt = edit or words_of(item) or wanted["prompt"].strip()
         try:
-            start, known = begin_with(item)
-            prompt = edit or known or wanted["prompt"].strip()
             if not prompt:
                 cause = f"It is not known what {item.name} shows."
                 raise errors.Gen3DError(cause, "Say it in words, as the prompt.", field="prompt")
+            start = begin_with(item, changed=bool(edit) and plan.refine_shape)
         except errors.Gen3DError as error:
             return tell(self, error)
         low, high = bounds(item)
@@ -57,15 +63,22 @@ class GEN3D_OT_refine(bpy.types.Operator):
         return start_job(self, "generate", {**wanted, **asked, "image": "", "count": 1}, foot)
 
 
-def begin_with(item: bpy.types.Object) -> tuple[str, str]:
-    """The result folder whose field the object is a surface of, or else the file of its mesh; and the words it was made
-    from, or "". Raises Gen3DError."""
+def words_of(item: bpy.types.Object) -> str:
+    """What an object was made from in words, or ""."""
     told = origin.facts(item)
-    settings = told.get("settings")
-    words = settings.get("prompt") if told.get("kind") == "generate" and isinstance(settings, dict) else ""
-    place = origin.field_place(item) if words else ""
-    first = place.endswith(f"field{origin.SUFFIX}") and Path(place).is_file()
-    return (str(Path(place).parent) if first else start_shape(item)), words if isinstance(words, str) else ""
+    known = told.get("settings")
+    words = known.get("prompt") if told.get("kind") == "generate" and isinstance(known, dict) else ""
+    return words.strip() if isinstance(words, str) else ""
+
+
+def begin_with(item: bpy.types.Object, *, changed: bool) -> str:
+    """The file of the object's mesh. Where it is to be ``changed`` by words, and still is what was made of them, the
+    result folder, whose field then goes on from where it was. Raises Gen3DError."""
+    place = origin.field_place(item) if changed and words_of(item) and origin.untouched(item) else ""
+    painted = (origin.facts(item).get("settings") or {}).get("magic3d", {}).get("shape") is False
+    if place.endswith(f"field{origin.SUFFIX}") and Path(place).is_file() and not painted:
+        return str(Path(place).parent)
+    return start_shape(item)
 
 
 def bounds(item: bpy.types.Object) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -8,6 +8,7 @@ from typing import Any
 import bpy
 
 from ..connection import pump
+from ..operators.refine import words_of
 from ..results import origin
 from .common import column, props, running, write
 
@@ -76,8 +77,12 @@ class GEN3D_PT_results_refine(bpy.types.Panel):
     def draw(self, context: bpy.types.Context) -> None:
         plan = context.scene.gen3d.results
         words = self.layout.column()
-        words.prop(plan, "refine_prompt", text="", icon="GREASEPENCIL", placeholder="a blue chair")
+        words.prop(plan, "refine_prompt", text="", icon="GREASEPENCIL", placeholder="what it is to become")
         props(column(self.layout), plan, ("refine_shape",))
+        item = context.object
+        if item is not None and not plan.refine_prompt.strip():
+            known = words_of(item) or context.scene.gen3d.generate.prompt.strip()
+            write(self.layout, f"As: {known[:200]}" if known else "Say in words what it is.", icon="INFO")
         self.layout.operator(
             "gen3d.refine", text="Change" if plan.refine_prompt.strip() else "Refine", icon="MOD_SUBSURF"
         )
@@ -93,6 +98,8 @@ def describe(item: bpy.types.Object) -> list[str]:
         lines += [f"Generated: {prompt[:200]}", f"Seed {told.get('seed')}"]
     elif origin.field_place(item):
         lines.append("Captured, with a trained field")
+    if settings.get("system") == "magic3d" and origin.field_place(item):
+        lines.append("Its field is that of the coarse stage")
     if isinstance(psnr := metrics.get("psnr"), float):
         lines.append(f"PSNR {psnr:.1f} dB on views that were held out")
     current = pump.session()

@@ -262,6 +262,7 @@ def _describe(item: bpy.types.Object, folder: Path, facts: dict[str, Any], job: 
     item[origin.JOB] = job
     item[origin.RESULT] = str(folder)
     item[origin.FACTS] = json.dumps({key: facts[key] for key in told if key in facts})
+    origin.mark(item)
 
 
 def _collection(scene: bpy.types.Scene) -> bpy.types.Collection:

@@ -37,10 +37,14 @@ def texture_material(name: str, png: bytes, normal_map: bytes | None = None) -> 
 
 
 def picture_of(mesh: bpy.types.Mesh) -> bpy.types.Image | None:
-    """The picture that colours a mesh, as ``texture_material`` has it; None where none does."""
-    material = next((material for material in mesh.materials if material is not None), None)
-    node = material.node_tree.nodes.active if material is not None and material.node_tree else None
-    return node.image if node is not None and node.type == "TEX_IMAGE" and mesh.uv_layers.active else None
+    """The picture that is the base colour of a mesh's only material, by its UVs; None where there is none."""
+    material = mesh.materials[0] if len(mesh.materials) == 1 and mesh.uv_layers.active else None
+    nodes = material.node_tree.nodes if material is not None and material.node_tree else ()
+    shader = next((node for node in nodes if node.type == "BSDF_PRINCIPLED"), None)
+    links = shader.inputs["Base Color"].links if shader is not None else ()
+    node = links[0].from_node if links else None
+    image = node.image if node is not None and node.type == "TEX_IMAGE" else None
+    return image if image is not None and image.size[0] and image.size[1] else None
 
 
 def show_colours(colour: str) -> None:

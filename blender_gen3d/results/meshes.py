@@ -100,8 +100,8 @@ def read_mesh(mesh: bpy.types.Mesh) -> tuple[NDArray[np.float32], NDArray[np.int
     return positions.reshape(-1, 3), faces.reshape(-1, 3), colors
 
 
-def colour_from_picture(mesh: bpy.types.Mesh, picture: bpy.types.Image) -> list[float]:
-    """Colours the vertices as a picture does by the active UVs, and gives the average in linear RGB.
+def colour_from_picture(mesh: bpy.types.Mesh, picture: bpy.types.Image) -> tuple[str, list[float]]:
+    """Colours the vertices as a picture does by the active UVs; the new attribute's name, and the average (linear RGB).
 
     Of a vertex on a seam, the mean of what its corners have.
     """
@@ -115,8 +115,8 @@ def colour_from_picture(mesh: bpy.types.Mesh, picture: bpy.types.Image) -> list[
     seen = pixels.reshape(height, width, 4)[row.clip(0, height - 1), column.clip(0, width - 1), :3]
     count = np.maximum(np.bincount(corners, minlength=len(mesh.vertices)), 1)
     shades = np.stack([np.bincount(corners, seen[:, i], len(mesh.vertices)) / count for i in range(3)], 1)
-    _colour(mesh, np.concatenate((shades, np.ones_like(shades[:, :1])), axis=1).astype(np.float32))
-    return list((shades.mean(0) ** 2.2).tolist())
+    name = _colour(mesh, np.concatenate((shades, np.ones_like(shades[:, :1])), axis=1).astype(np.float32))
+    return name, (shades.mean(0) ** 2.2).tolist()
 
 
 def to_srgb8(linear: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -127,12 +127,13 @@ def to_srgb8(linear: NDArray[np.float32]) -> NDArray[np.float32]:
     return (np.round(255.0 * np.clip(out, 0.0, 1.0)) / 255.0).astype(np.float32)
 
 
-def _colour(mesh: bpy.types.Mesh, srgb: NDArray[np.float32]) -> None:
-    """The active colour attribute, from sRGB [V, 4] in whole 255ths."""
+def _colour(mesh: bpy.types.Mesh, srgb: NDArray[np.float32]) -> str:
+    """A new colour attribute, from sRGB [V, 4] in whole 255ths, which becomes the active one; its name."""
     attribute = mesh.color_attributes.new(COLORS, "BYTE_COLOR", "POINT")
     attribute.data.foreach_set("color_srgb", srgb.ravel())
     mesh.color_attributes.active_color = attribute
     mesh.color_attributes.render_color_index = mesh.color_attributes.active_color_index
+    return str(attribute.name)
 
 
 def _join_equal(positions: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:

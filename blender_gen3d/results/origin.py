@@ -5,6 +5,7 @@ names what to look at."""
 from __future__ import annotations
 
 import json
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from ..bridge import errors
 from .result_facts import read_facts
 
 JOB, RESULT, FACTS = "gen3d_job", "gen3d_result", "gen3d"
+SHAPE = "gen3d_shape"
 AWAITS = "gen3d_awaits"
 """The request of the job whose mesh is to take the place of this object's own."""
 
@@ -89,6 +91,24 @@ def require_field(item: bpy.types.Object) -> Path:
             field="object",
         )
     return place
+
+
+def mark(item: bpy.types.Object) -> None:
+    """Notes the mesh as it has been imported."""
+    item[SHAPE] = _print_of(item.data)
+
+
+def untouched(item: bpy.types.Object) -> bool:
+    """Whether an object still shows what it was imported as: its mesh was not edited, nor is it turned, scaled or
+    changed by modifiers."""
+    as_it_was = np.allclose(np.array(item.matrix_world)[:3, :3], np.eye(3), atol=1e-5) and not item.modifiers
+    return as_it_was and item.get(SHAPE) == _print_of(item.data)
+
+
+def _print_of(mesh: bpy.types.Mesh) -> str:
+    places = np.empty(3 * len(mesh.vertices), np.float32)
+    mesh.vertices.foreach_get("co", places)
+    return f"{len(mesh.polygons)} {zlib.crc32(places.tobytes()):08x}"
 
 
 def awaited(request: str) -> bpy.types.Object | None:

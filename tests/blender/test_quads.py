@@ -60,6 +60,31 @@ def test_another_object_keeps_the_mesh_that_they_shared(tmp_path: Path) -> None:
     assert {len(face.vertices) for face in other.data.polygons} == {3} and other.data != item.data
 
 
+def test_whatever_node_is_active_the_base_colour_counts(tmp_path: Path) -> None:
+    """And an attribute of the same name does not come in between."""
+    item = ball(tmp_path / "r", textured=True)
+    nodes = item.data.materials[0].node_tree.nodes
+    nodes.active = next(node for node in nodes if node.type == "BSDF_PRINCIPLED")
+    item.data.color_attributes.new("Color", "BYTE_COLOR", "POINT")
+    bpy.ops.gen3d.quads("EXEC_DEFAULT", True, faces=500)
+    _, _, colours = meshes.read_mesh(item.data)
+    assert set(np.median(colours[colours[:, 0] > 128], axis=0)) == {0.0, 255.0}
+    shown = next(node for node in item.data.materials[0].node_tree.nodes if node.type == "VERTEX_COLOR")
+    assert shown.layer_name == item.data.color_attributes.active_color.name
+
+
+def test_a_mesh_without_a_picture_keeps_its_uvs_and_one_of_several_materials_is_refused(tmp_path: Path) -> None:
+    bpy.ops.wm.read_homefile(use_factory_startup=True)
+    item = bpy.data.objects["Cube"]
+    assert item.data.uv_layers and len(item.data.materials) == 1
+    material = item.data.materials[0]
+    bpy.ops.gen3d.quads("EXEC_DEFAULT", True, faces=200)
+    assert item.data.uv_layers and item.data.materials[0] == material
+    item.data.materials.append(bpy.data.materials.new("Other"))
+    with pytest.raises(RuntimeError, match="poll"):
+        bpy.ops.gen3d.quads("EXEC_DEFAULT", True)
+
+
 def test_it_is_one_undo_step(tmp_path: Path) -> None:
     item = ball(tmp_path / "r", textured=True)
     name, faces = item.name, len(item.data.polygons)
@@ -75,11 +100,12 @@ def test_what_it_cannot_do_with_is_said_and_left_as_it_was(tmp_path: Path) -> No
     mesh = item.data
     extra = mesh.copy()  # three faces at one edge
     extra.clear_geometry()
+    materials = len(bpy.data.materials)
     extra.from_pydata([(0, 0, 0), (0, 0, 1), (1, 0, 0), (-1, 0, 0), (0, 1, 0)], [], [(0, 1, 2), (0, 1, 3), (0, 1, 4)])
     item.data = extra
     with pytest.raises(RuntimeError, match="QuadriFlow cannot"):
         bpy.ops.gen3d.quads("EXEC_DEFAULT", True)
-    assert item.data == extra and len(extra.polygons) == 3
+    assert item.data == extra and len(extra.polygons) == 3 and len(bpy.data.materials) == materials
     item.shape_key_add(name="Basis")
     with pytest.raises(RuntimeError, match="poll"):
         bpy.ops.gen3d.quads("EXEC_DEFAULT", True)

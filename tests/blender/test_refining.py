@@ -15,8 +15,7 @@ from . import addon, results
 
 api = addon.module("api")
 importing = addon.module("results.importing")
-panel = addon.module("panels.results")
-refine = addon.module("operators.refine")
+ply = addon.module("results.ply")
 settings = addon.module("bridge").settings
 upkeep = addon.module("upkeep")
 
@@ -85,12 +84,59 @@ def test_a_field_made_of_words_is_begun_with_itself(asked: Asked, tmp_path: Path
     mesh = results.coloured_cube()[0]
     folder = results.result(tmp_path / "r", mesh, kind="generate", settings={"prompt": "a cube"}, objects=[own])
     importing.import_result(folder, job="job")
-    (without,) = asked()
-    assert Path(without["start"]).suffix == ".ply", "the field has gone"
+    item = next(item for item in bpy.data.objects if item.name.startswith("a cube"))
+
+    def start(prompt: str = "a blue cube") -> str:
+        bpy.context.view_layer.objects.active = item
+        bpy.context.view_layer.update()
+        return str(asked(prompt=prompt)[-1]["start"])
+
+    assert start().endswith(".ply"), "the field has gone"
     (folder / "field.safetensors").touch()
-    bpy.context.view_layer.objects.active = next(item for item in bpy.data.objects if item.name.startswith("a cube"))
+    item.location.x += 3.0
+    assert start() == str(folder)
+    assert start("").endswith(".ply"), "refined, it begins as the surface that is seen"
+    bpy.context.scene.gen3d.results.refine_shape = False
+    assert start().endswith(".ply"), "and painted, it is the shape that stays"
+    bpy.context.scene.gen3d.results.refine_shape = True
+    item.rotation_euler.z = 0.5
+    assert start().endswith(".ply")
+    item.rotation_euler.z = 0.0
+    assert start() == str(folder)
+    item.data.vertices[0].co.z += 0.1
+    assert start().endswith(".ply")
+
+
+def test_a_texture_goes_along_and_so_do_units(asked: Asked, tmp_path: Path) -> None:
+    bpy.ops.wm.read_homefile(use_factory_startup=True)
+    bpy.context.scene.unit_settings.scale_length = 0.01
+    picture = results.png(np.full((4, 4, 3), (200, 30, 10), np.uint8))
+    uvs = np.full((8, 2), 0.5, np.float32)
+    mesh = results.glb(results.CORNERS, results.CUBE, uvs=uvs, texture=picture)
+    own = {"seed": 0, "files": {"mesh": "mesh.glb"}, "box_to_world": np.eye(4).tolist()}
+    importing.import_result(
+        results.result(tmp_path / "r", mesh, kind="generate", settings={"prompt": "x"}, objects=[own])
+    )
+    item = bpy.context.view_layer.objects.active
+    before = len(item.data.color_attributes)
+    assert max(item.dimensions) == pytest.approx(100.0)
+    (wanted,) = asked()
+    assert wanted["size"] == pytest.approx(1.0)
+    cloud = ply.read_cloud(Path(wanted["start"]))
+    assert np.ptp(cloud.positions, axis=0).max() == pytest.approx(1.0)
+    np.testing.assert_array_equal(cloud.colors, np.tile((200, 30, 10), (len(cloud.colors), 1)))
+    assert len(item.data.color_attributes) == before, "the object itself stays as it is"
+
+
+def test_what_was_chosen_for_another_system_is_left_alone(asked: Asked) -> None:
+    cube()
+    plan = bpy.context.scene.gen3d.generate
+    plan.prompt, plan.weights, plan.guidance, plan.seed = "a crate", "base300M", 9.0, 5
+    assert (asked()[-1]["weights"], asked()[-1]["guidance"], asked()[-1]["seed"]) == ("auto", 0.0, 5)
+    plan.system, plan.weights = "magic3d", "owner/pipeline"
+    bpy.context.view_layer.objects.active = bpy.data.objects["Cube"]
     *_, wanted = asked()
-    assert wanted["start"] == str(folder) and wanted["prompt"] == "a cube"
+    assert (wanted["weights"], wanted["guidance"]) == ("owner/pipeline", 9.0)
 
 
 def test_what_cannot_be_refined_says_why(asked: Asked) -> None:
