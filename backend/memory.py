@@ -45,9 +45,13 @@ PLAIN = 1 / 3  # the share of it that does not go with how much is rendered
 PASSES = 800 * MIB  # what the activations of a text-to-image model take more with all prompts in one pass
 LEARNING = 3.0  # what a text-to-image model takes while it learns a thing, in its weights
 STYLE = 650  # million weights of an IP-Adapter and its image encoder
+FINE, FINE_PIXEL, FINE_CELL = 230 * MIB, 480, 100  # of Magic3D's second stage; bytes a pixel and a cell of its grid
+FINE_RENDERED, TETRAHEDRA = (512, 96), (128, 64)  # what is usual there, and what is with the embedded prior
+FINE_TEXTURE = 1024
 KEPT_FIELD = 60 * MIB  # one that is finished, until all are
 
 LEAST_RENDERED = 32
+LEAST_FINE_RENDERED, LEAST_TETRAHEDRA = 64, 32
 SHARE = 0.9  # of the free memory that a job may take
 LEAST_RESOLUTION, LEAST_TEXTURE = 64, 512
 
@@ -94,7 +98,11 @@ def rungs(settings: Any, installed: Collection[str] = ()) -> Iterator[tuple[Any,
         elif isinstance(settings, GenerateSettings) and settings.texture >= 4 * LEAST_TEXTURE:
             settings = replace(settings, texture=settings.texture // 2)
             yield settings, f"the texture has {settings.texture} pixels a side"
-        elif isinstance(settings, GenerateSettings) and settings.resolution >= 2 * LEAST_RESOLUTION:
+        elif (
+            isinstance(settings, GenerateSettings)
+            and settings.system != "magic3d"
+            and settings.resolution >= 2 * LEAST_RESOLUTION
+        ):
             settings = replace(settings, resolution=settings.resolution // 2)
             yield settings, f"the surface is sampled {settings.resolution} times a side"
         elif isinstance(settings, BakeSettings) and settings.texture >= 2 * LEAST_TEXTURE:
@@ -117,9 +125,27 @@ def _lower_training(settings: GenerateSettings, installed: Collection[str]) -> t
         return lower, "the text-to-image model is asked one prompt at a time"
     if (settings.views or _usual_views(settings, installed)) != 1:
         return replace(settings, views=1), "each step looks at one picture"
+    if settings.system == "magic3d" and (lower := _lower_fine(settings, installed)):
+        return lower
     side = settings.rendered or RENDERED[settings.system]
     if side >= 2 * LEAST_RENDERED:
         return replace(settings, rendered=side // 2), f"the pictures have {side // 2} pixels a side"
+    return None
+
+
+def _lower_fine(settings: GenerateSettings, installed: Collection[str]) -> tuple[GenerateSettings, str] | None:
+    """Magic3D with less of what its second stage takes most for; None where the first one takes more."""
+    name = _weights(settings, installed)
+    side, layers = _fine_sizes(settings, name)
+    if _fine(settings, name) <= _coarse(settings, name):
+        return None
+    pixels, cells = FINE_PIXEL * (settings.views or VIEWS) * side**2, FINE_CELL * layers**3
+    if side >= 2 * LEAST_FINE_RENDERED and (pixels >= cells or layers < 2 * LEAST_TETRAHEDRA):
+        lower = replace(settings, magic3d=replace(settings.magic3d, fine_rendered=side // 2))
+        return lower, f"the fine stage's pictures have {side // 2} pixels a side"
+    if layers >= 2 * LEAST_TETRAHEDRA:
+        lower = replace(settings, magic3d=replace(settings.magic3d, tetrahedra=layers // 2))
+        return lower, f"the fine shape has {layers // 2} layers of tetrahedra"
     return None
 
 
@@ -174,10 +200,11 @@ def _need(settings: Any, device: str, installed: Collection[str]) -> int:
                 millions += STYLE if settings.style else 0
                 surface = (
                     _training(settings, name)
-                    + round(FIELD_VOXEL * settings.resolution**3)
+                    + (0 if settings.system == "magic3d" else round(FIELD_VOXEL * settings.resolution**3))
                     + settings.count * KEPT_FIELD
                 )
-            return base + millions * 10**6 * WEIGHT + surface + TEXEL * settings.texture**2
+            texture = settings.texture or (FINE_TEXTURE if settings.system == "magic3d" else 0)
+            return base + millions * 10**6 * WEIGHT + surface + TEXEL * texture**2
         case NerfSettings():
             return base + READING + _pictures(settings.dataset, device) + FIELD + _surface(settings.mesh)
         case RemeshSettings():
@@ -191,7 +218,24 @@ def _need(settings: Any, device: str, installed: Collection[str]) -> int:
 
 
 def _training(settings: GenerateSettings, name: str) -> int:
-    """What it takes to train a field."""
+    """What it takes to train a field and, of Magic3D, then a mesh."""
+    return max(_coarse(settings, name), _fine(settings, name) if settings.system == "magic3d" else 0)
+
+
+def _fine_sizes(settings: GenerateSettings, name: str) -> tuple[int, int]:
+    """Pixels of a side, and layers of tetrahedra, in the second stage."""
+    chosen, own = settings.magic3d, name == "embedded" and settings.preset == "fast"
+    return chosen.fine_rendered or FINE_RENDERED[own], chosen.tetrahedra or TETRAHEDRA[own]
+
+
+def _fine(settings: GenerateSettings, name: str) -> int:
+    side, layers = _fine_sizes(settings, name)
+    pictures = FINE_PIXEL * (settings.views or VIEWS) * side**2
+    apart = name == "embedded" or settings.dreamfusion.frugal
+    return FINE + pictures + FINE_CELL * layers**3 + (0 if apart else PASSES)
+
+
+def _coarse(settings: GenerateSettings, name: str) -> int:
     seen = (settings.rendered or RENDERED[settings.system]) / RENDERED[settings.system]
     views = (settings.views or VIEWS) / VIEWS
     apart = settings.system not in DISTILLED or name == "embedded" or settings.dreamfusion.frugal

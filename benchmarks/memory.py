@@ -28,7 +28,7 @@ FIELDS: list[dict[str, Any]] = [
 ]
 FINE: list[dict[str, Any]] = [
     {"system": "magic3d", "iterations": 60, "magic3d": {"fine_iterations": 10, **more}}
-    for more in ({}, {"fine_rendered": 512}, {"tetrahedra": 128}, {"tetrahedra": 128, "fine_rendered": 512})
+    for more in ({}, {"fine_rendered": 1024}, {"tetrahedra": 256})
 ]
 
 

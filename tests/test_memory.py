@@ -81,6 +81,22 @@ def test_a_rung_that_would_change_nothing_is_left_out() -> None:
     assert told()[0] == "the text-to-image model is asked one prompt at a time"
 
 
+def test_magic3d_is_stepped_down_where_it_takes_most() -> None:
+    def told(views: int = 4, **more: int) -> list[str]:
+        wanted = {"prompt": "x", "system": "magic3d", "weights": "embedded", "views": views, "magic3d": more}
+        settings = parse(KINDS["generate"], {**wanted, "dreamfusion": {"frugal": True}})
+        ladder = [settings, *(lower for lower, _ in memory.rungs(settings))]
+        needs = [memory.need("generate", asdict(rung), "cpu") for rung in ladder]
+        assert needs == sorted(needs, reverse=True) and len(set(needs)) == len(needs)
+        return [said for _, said in memory.rungs(settings)]
+
+    coarse = "the pictures have 32 pixels a side"
+    assert told() == ["each step looks at one picture", coarse]
+    fine = "the fine shape has {} layers of tetrahedra"
+    assert told(tetrahedra=256) == ["each step looks at one picture", fine.format(128), coarse]
+    assert "the fine stage's pictures have 512 pixels a side" in told(views=1, fine_rendered=1024, tetrahedra=128)
+
+
 def test_teaching_a_published_model_takes_more() -> None:
     own, published = (memory.need("personalise", PARAMS["personalise"], "cuda", names) for names in ((), ("a/b",)))
     assert published > own + 10**9 * memory.WEIGHT
