@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -18,9 +19,9 @@ from backend.errors import Gen3DError
 from backend.geometry import export
 from backend.geometry.mesh import Mesh, is_watertight
 from backend.geometry.reading import read
-from backend.pipelines import dreaming, magic3d, start_shape
+from backend.pipelines import dreaming, magic3d, radiance, start_shape
 from backend.pipelines.distillation import Critic
-from backend.pipelines.dream_field import DreamField, DreamShape
+from backend.pipelines.dream_field import UNIT, DreamField, DreamShape
 from backend.pipelines.magic3d import FAST, OWN, PAPER
 from backend.pipelines.progress import Snapshot
 from backend.settings import DreamFusionSettings, GenerateSettings, Magic3DSettings
@@ -111,6 +112,26 @@ def test_a_shape_that_stays_is_where_it_was(folder: Path, box: Path, tmp_path: P
     mesh, before = read(out / summary["files"]["ply"])[0], read(box)[0]
     assert {tuple(np.round(v, 3)) for v in mesh.vertices} == {tuple(np.round(v, 3)) for v in before.vertices}
     assert len(mesh.faces) == len(before.faces)
+
+
+def test_a_result_is_painted_where_it_stands(folder: Path, box: Path, tmp_path: Path) -> None:
+    """Its field has coordinates of its own, which are not those that the shape is painted in."""
+    made, painted = tmp_path / "made", tmp_path / "painted"
+    for each in (made, painted):
+        each.mkdir()
+    _, first = finish(magic3d.generate(job(folder, start=str(box), iterations=1), made))
+    (made / "result.json").write_text(json.dumps(first))
+    chosen = replace(STAGES, shape=False, fine_iterations=1)
+    _, second = finish(magic3d.generate(job(folder, start=str(made), magic3d=chosen), painted))
+    before, after = (read(out / "mesh.ply")[0].vertices for out in (made, painted))
+    assert np.abs(np.sort(before, 0) - np.sort(after, 0)).max() < 1e-4
+    field, _ = radiance.load(painted, torch.device("cpu"))
+    back = np.linalg.inv(np.array(second["box_to_world"]))
+    inside = (after.mean(0) @ back[:3, :3].T + back[:3, 3])[None]
+    outside = inside + np.array([[0.0, 0.0, 0.9 * UNIT]])
+    with torch.no_grad():
+        density = field.density(torch.from_numpy(np.concatenate([inside, outside])).float())
+    assert density[0] > 10 * density[1]
 
 
 def test_an_edit_leaves_the_shape_recognisable(folder: Path, box: Path, tmp_path: Path) -> None:
