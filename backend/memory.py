@@ -125,8 +125,8 @@ def _lower_training(settings: GenerateSettings, installed: Collection[str]) -> t
         return lower, "the text-to-image model is asked one prompt at a time"
     if (settings.views or _usual_views(settings, installed)) != 1:
         return replace(settings, views=1), "each step looks at one picture"
-    if settings.system == "magic3d" and (lower := _lower_fine(settings, installed)):
-        return lower
+    if settings.system == "magic3d" and (finer := _lower_fine(settings, installed)):
+        return finer
     side = settings.rendered or RENDERED[settings.system]
     if side >= 2 * LEAST_RENDERED:
         return replace(settings, rendered=side // 2), f"the pictures have {side // 2} pixels a side"
