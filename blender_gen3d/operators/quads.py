@@ -8,6 +8,7 @@ import bpy
 from ..bridge import errors
 from ..results.materials import colour_material, picture_of, show_colours
 from ..results.meshes import colour_from_picture
+from ..results.origin import shape_of
 from .common import allowed, tell
 from .results import not_a_mesh
 
@@ -70,6 +71,7 @@ def colour_vertices(mesh: bpy.types.Mesh) -> bpy.types.Material | None:
 
 def remesh(item: bpy.types.Object, faces: int) -> None:
     """Raises Gen3DError where QuadriFlow cannot."""
+    before = shape_of(item.data)
     try:
         with bpy.context.temp_override(object=item, active_object=item, selected_objects=[item]):
             done = bpy.ops.object.quadriflow_remesh(
@@ -78,7 +80,7 @@ def remesh(item: bpy.types.Object, faces: int) -> None:
             )  # fmt: skip
     except RuntimeError:  # what it reports, which says no more
         done = {"CANCELLED"}
-    if "FINISHED" not in done:
+    if "FINISHED" not in done or shape_of(item.data) == before:  # some versions only warn
         cause = f"Blender's QuadriFlow cannot do with the mesh of {item.name}."
         step = "It wants no more than two faces at an edge, no loose edges, and normals that agree: Blender's Voxel "
         raise errors.Gen3DError(cause, f"{step}remesher, among the mesh's data, makes such a surface.", field="object")

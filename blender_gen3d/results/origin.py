@@ -95,17 +95,18 @@ def require_field(item: bpy.types.Object) -> Path:
 
 def mark(item: bpy.types.Object) -> None:
     """Notes the mesh as it has been imported."""
-    item[SHAPE] = _print_of(item.data)
+    item[SHAPE] = shape_of(item.data)
 
 
 def untouched(item: bpy.types.Object) -> bool:
     """Whether an object still shows what it was imported as: its mesh was not edited, nor is it turned, scaled or
     changed by modifiers."""
     as_it_was = np.allclose(np.array(item.matrix_world)[:3, :3], np.eye(3), atol=1e-5) and not item.modifiers
-    return as_it_was and item.get(SHAPE) == _print_of(item.data)
+    return as_it_was and item.get(SHAPE) == shape_of(item.data)
 
 
-def _print_of(mesh: bpy.types.Mesh) -> str:
+def shape_of(mesh: bpy.types.Mesh) -> str:
+    """A short text that is another one for every other mesh."""
     places = np.empty(3 * len(mesh.vertices), np.float32)
     mesh.vertices.foreach_get("co", places)
     return f"{len(mesh.polygons)} {zlib.crc32(places.tobytes()):08x}"
