@@ -19,7 +19,8 @@ ABOUT = {
         "a token for each point, modulated by the time and the words, and a small CLIP text encoder.",
         "Prediction of v on the cosine schedule, a tenth of the captions left out; clouds of 128 points for most of "
         "the training, then of up to 1024. Muon for the matrices inside of blocks, AdamW for all else. Every cloud is "
-        "drawn anew. Small parts have more points than their area alone would give them.",
+        "drawn anew. Small parts have more points than their area alone would give them, and where a caption names "
+        "one, its colour counts as if it had a quarter of the points, up to eight times what it has.",
         "One thing at a time, in plain colours, without texture; of small parts the place is surer than the shape.",
     ),
     "pointnet": (
