@@ -16,6 +16,8 @@ from . import bilateral
 
 NEIGHBOUR = 4  # the spacing of points is the distance to the so-manieth nearest
 BALL = 2.8  # radius of the ball, in spacings
+WIDER = 1.7  # how much larger a ball is tried
+OPENED, BODY = 3.0, 0.02  # by that many times more within it is taken for a body, if that is such a share of the cube
 STRAY = 3.0  # points farther from their neighbours than so many spacings are left out
 SMOOTH = 1.3  # cells
 DEEP = 0.02  # what lies deeper, in a cube of side one, is in a solid body
@@ -38,6 +40,11 @@ def enclosure(points: NDArray[np.float32], size: int, side: float) -> NDArray[np
     cell = side / (size - 1)
     radius = max(BALL * float(np.median(_spacing(points))), 2 * cell)
     raw = _rolled(points, size, side, radius)
+    # Where most points are crowded on small parts, the ball falls in between the others: a body opens that a larger
+    # ball would find closed.
+    wider = _rolled(points, size, side, WIDER * radius)
+    if (wider < -DEEP).sum() > max(OPENED * (raw < -DEEP).sum(), BODY * raw.size):
+        raw, radius = wider, WIDER * radius
     axis, deep = np.linspace(-side / 2, side / 2, size), np.argwhere(raw < -DEEP)
     if not len(deep) or len(points) <= bilateral.NEIGHBOURS:
         return raw

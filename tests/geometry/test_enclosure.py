@@ -91,3 +91,16 @@ def test_points_around_a_place_agree_on_its_colour() -> None:
 def test_a_single_point_has_its_colour() -> None:
     one = np.zeros((1, 3), np.float32)
     assert usual_colours(one, np.array([[1, 2, 3]], np.uint8), one + 1).tolist() == [[1, 2, 3]]
+
+
+def test_a_body_stays_closed_where_most_points_are_crowded_elsewhere() -> None:
+    """As on a barrel, whose hoops have most of its points."""
+    whole = sampled(trimesh.creation.cylinder(0.3, 0.8), 40_000)
+    rng = np.random.default_rng(0)
+    hoop = np.abs(np.abs(whole[:, 2]) - 0.25) < 0.06
+    crowded = np.concatenate([whole[hoop][:6000], rng.permutation(whole[~hoop])[:2000]])
+    field = enclosure(crowded.astype(np.float32), SIZE, SIDE)
+    axis = np.linspace(-SIDE / 2, SIDE / 2, SIZE)
+    x, y, z = np.meshgrid(axis, axis, axis, indexing="ij")
+    inside = (np.hypot(x, y) < 0.22) & (np.abs(z) < 0.32)
+    assert (field[inside] < 0).all()
