@@ -3,21 +3,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from typing import Any, TypeVar
 
+S = TypeVar("S")
 T = TypeVar("T")
 
 
 def between(work: Generator[float, None, T], start: float, end: float) -> Generator[float, None, T]:
     """The same work as a part of a larger one, which is at ``start`` before it and at ``end`` after it."""
+    return told_as(work, lambda share: start + (end - start) * share)
+
+
+def told_as(work: Generator[float, None, T], say: Callable[[float], S]) -> Generator[S, None, T]:
+    """The same work, which tells what ``say`` makes of its shares."""
     while True:
         try:
             share = next(work)
         except StopIteration as done:
             made: T = done.value
             return made
-        yield start + (end - start) * share
+        yield say(share)
 
 
 def ended(work: Generator[Any, None, T]) -> T:

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from ..shares import told_as
+
 if TYPE_CHECKING:
     import torch
 
@@ -60,10 +62,5 @@ Pipeline = Generator[Progress, None, dict[str, Any]]
 
 def telling(work: Generator[float, None, T], progress: Progress, until: float) -> Generator[Progress, None, T]:
     """Shares done, in 0..1, as progress of the whole job: from that of ``progress`` on to ``until``."""
-    while True:
-        try:
-            share = next(work)
-        except StopIteration as end:
-            found: T = end.value
-            return found
-        yield replace(progress, fraction=progress.fraction + (until - progress.fraction) * share)
+    begin, rest = progress.fraction, until - progress.fraction
+    return told_as(work, lambda share: replace(progress, fraction=begin + rest * share))

@@ -7,13 +7,10 @@ from dataclasses import asdict
 from pathlib import Path
 
 import bpy
-import numpy as np
-from mathutils import Vector
-from numpy.typing import NDArray
 
 from ..bridge import errors, settings
 from ..results import origin
-from ..results.importing import units_per_metre
+from ..results.importing import corners, units_per_metre
 from .common import allowed, no_backend, start_job, tell
 from .generate import chosen, start_shape
 from .results import refused
@@ -47,7 +44,7 @@ class GEN3D_OT_refine(bpy.types.Operator):
             usual = asdict(settings.GenerateSettings())
             wanted = {**usual, **{name: wanted[name] for name in ("prompt", "seed", "device")}}
         edit = (self.prompt or plan.refine_prompt).strip()
-        prompt = edit or words_of(item) or wanted["prompt"].strip()
+        prompt = edit or origin.words(item) or wanted["prompt"].strip()
         try:
             if not prompt:
                 cause = f"It is not known what {item.name} shows."
@@ -55,7 +52,8 @@ class GEN3D_OT_refine(bpy.types.Operator):
             start = begin_with(item, changed=bool(edit) and plan.refine_shape)
         except errors.Gen3DError as error:
             return tell(self, error)
-        low, high = bounds(item)
+        box = corners(item)
+        low, high = box.min(0), box.max(0)
         stages = {**wanted["magic3d"], "coarse": bool(edit), "shape": plan.refine_shape}
         size = float((high - low).max()) / units_per_metre(context.scene)
         asked = {"system": "magic3d", "prompt": prompt, "start": start, "magic3d": stages, "size": size}
@@ -63,28 +61,15 @@ class GEN3D_OT_refine(bpy.types.Operator):
         return start_job(self, "generate", {**wanted, **asked, "image": "", "count": 1}, foot)
 
 
-def words_of(item: bpy.types.Object) -> str:
-    """What an object was made from in words, or ""."""
-    told = origin.facts(item)
-    known = told.get("settings")
-    words = known.get("prompt") if told.get("kind") == "generate" and isinstance(known, dict) else ""
-    return words.strip() if isinstance(words, str) else ""
-
-
 def begin_with(item: bpy.types.Object, *, changed: bool) -> str:
     """The file of the object's mesh. Where it is to be ``changed`` by words, and still is what was made of them, the
     result folder, whose field then goes on from where it was. Raises Gen3DError."""
-    place = origin.field_place(item) if changed and words_of(item) and origin.untouched(item) else ""
-    painted = (origin.facts(item).get("settings") or {}).get("magic3d", {}).get("shape") is False
+    place = origin.field_place(item) if changed and origin.words(item) and origin.untouched(item) else ""
+    stages = origin.settings(item).get("magic3d")
+    painted = isinstance(stages, dict) and stages.get("shape") is False
     if place.endswith(f"field{origin.SUFFIX}") and Path(place).is_file() and not painted:
         return str(Path(place).parent)
     return start_shape(item)
-
-
-def bounds(item: bpy.types.Object) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The lowest and the highest corner of an object in the world, in its units."""
-    corners = np.array([item.matrix_world @ Vector(corner) for corner in item.bound_box])
-    return corners.min(0), corners.max(0)
 
 
 CLASSES = (GEN3D_OT_refine,)

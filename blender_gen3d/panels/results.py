@@ -8,7 +8,6 @@ from typing import Any
 import bpy
 
 from ..connection import pump
-from ..operators.refine import words_of
 from ..results import origin
 from .common import column, props, running, write
 
@@ -81,7 +80,7 @@ class GEN3D_PT_results_refine(bpy.types.Panel):
         props(column(self.layout), plan, ("refine_shape",))
         item = context.object
         if item is not None and not plan.refine_prompt.strip():
-            known = words_of(item) or context.scene.gen3d.generate.prompt.strip()
+            known = origin.words(item) or context.scene.gen3d.generate.prompt.strip()
             write(self.layout, f"As: {known[:200]}" if known else "Say in words what it is.", icon="INFO")
         self.layout.operator(
             "gen3d.refine", text="Change" if plan.refine_prompt.strip() else "Refine", icon="MOD_SUBSURF"
@@ -92,7 +91,7 @@ def describe(item: bpy.types.Object) -> list[str]:
     """How large an object's mesh is, and what is known of its making, a line each."""
     lines = [f"{len(item.data.vertices):,} vertices, {len(item.data.polygons):,} faces"]
     told = origin.facts(item)
-    settings, metrics = (_dictionary(told.get(name)) for name in ("settings", "metrics"))
+    settings, metrics = origin.settings(item), _dictionary(told.get("metrics"))
     if told.get("kind") == "generate":
         prompt = str(settings.get("prompt") or settings.get("image") or "")
         lines += [f"Generated: {prompt[:200]}", f"Seed {told.get('seed')}"]

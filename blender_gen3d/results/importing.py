@@ -193,14 +193,14 @@ def _outside(place: NDArray[np.float64], size: NDArray[np.floating]) -> NDArray[
         if not hit or normal.dot(way) <= 0.0:
             return place
         around.add(item.name)
-    corners = _corners(scene.objects[around.pop()])
-    shared = np.minimum(corners.max(0), middle + size / 2.0) - np.maximum(corners.min(0), middle - size / 2.0)
+    box = corners(scene.objects[around.pop()])
+    shared = np.minimum(box.max(0), middle + size / 2.0) - np.maximum(box.min(0), middle - size / 2.0)
     if around or shared.clip(0.0).prod() < HIDDEN * size.prod():
         return place
-    return np.array((corners[:, 0].max() + 0.6 * size[0] + 0.1 * size.max(), *place[1:]))
+    return np.array((box[:, 0].max() + 0.6 * size[0] + 0.1 * size.max(), *place[1:]))
 
 
-def _corners(item: bpy.types.Object) -> NDArray[np.float64]:
+def corners(item: bpy.types.Object) -> NDArray[np.float64]:
     """Of its bounding box, in the world [8, 3]."""
     return np.array([item.matrix_world @ Vector(corner) for corner in item.bound_box], np.float64)
 

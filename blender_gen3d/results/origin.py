@@ -37,6 +37,18 @@ def facts(item: bpy.types.Object | None) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
+def settings(item: bpy.types.Object | None) -> dict[str, Any]:
+    """The settings of the job that made the object; empty where they are not known."""
+    found = facts(item).get("settings")
+    return found if isinstance(found, dict) else {}
+
+
+def words(item: bpy.types.Object) -> str:
+    """What the object was made from in words, or ""."""
+    found = settings(item).get("prompt") if facts(item).get("kind") == "generate" else ""
+    return found.strip() if isinstance(found, str) else ""
+
+
 def result(item: bpy.types.Object) -> str:
     """The result folder the object came from; "" where it was not imported."""
     found = item.get(RESULT)
@@ -52,8 +64,7 @@ def field_place(item: bpy.types.Object | None) -> str:
     if told.get("kind") == "generate":
         name = told.get("field")
         return str(Path(result(item)) / Path(name).name) if isinstance(name, str) and name else ""
-    settings = told.get("settings")
-    of = settings.get("result") if told.get("kind") in ("remesh", "bake") and isinstance(settings, dict) else ""
+    of = settings(item).get("result") if told.get("kind") in ("remesh", "bake") else ""
     return of if isinstance(of, str) else ""
 
 
