@@ -42,9 +42,11 @@ def enclosure(points: NDArray[np.float32], size: int, side: float) -> NDArray[np
     raw = _rolled(points, size, side, radius)
     # Where most points are crowded on small parts, the ball falls in between the others: a body opens that a larger
     # ball would find closed.
-    wider = _rolled(points, size, side, WIDER * radius)
-    if (wider < -DEEP).sum() > max(OPENED * (raw < -DEEP).sum(), BODY * raw.size):
-        raw, radius = wider, WIDER * radius
+    least = max(OPENED * (raw < -DEEP).sum(), BODY * raw.size)
+    if float(np.prod(np.ptp(points, axis=0) / cell + 1)) > least:  # else it could not find so much within
+        wider = _rolled(points, size, side, WIDER * radius)
+        if (wider < -DEEP).sum() > least:
+            raw, radius = wider, WIDER * radius
     axis, deep = np.linspace(-side / 2, side / 2, size), np.argwhere(raw < -DEEP)
     if not len(deep) or len(points) <= bilateral.NEIGHBOURS:
         return raw
