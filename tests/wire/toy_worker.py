@@ -28,7 +28,8 @@ def toy(settings: Any, out: Path, resume: Any) -> Generator[Any, None, dict[str,
         share = (time.monotonic() - begun) / settings.seconds if settings.seconds else 1.0
         yield SimpleNamespace(
             phase="train", step=step, total=0, fraction=min(share, 1.0), seconds_left=None, loss=1.0, snapshot=None,
-            so_far=None, preview=lambda: np.full((8, 8, 3), 200, np.uint8), shape=lambda: np.full((2, 6), 0.5, np.float32),
+            so_far=None, preview=lambda: np.full((8, 8, 3), 200, np.uint8),
+            shape=lambda: np.full((2, 6), 0.5, np.float32),
         )  # fmt: skip
         if share >= 1.0:
             break
