@@ -82,8 +82,9 @@ class DiffusionPrior:
         for part in self.pipeline.components.values():
             if isinstance(part, torch.nn.Module):
                 part.to(self.device).eval().requires_grad_(False)
-        if self._vae is not None and hasattr(self._vae, "enable_gradient_checkpointing"):
-            self._vae.enable_gradient_checkpointing()  # its activations are larger than all else
+        # The activations of a full autoencoder are larger than all else; a tiny one forgets to shift what it is given.
+        if self._vae is not None and type(self._vae).__name__ != "AutoencoderTiny":
+            self._vae.enable_gradient_checkpointing()
         self.signal2: Tensor = levels.to(self.device, torch.float32)
         self.steps = len(self.signal2)
         self.prediction = str(self.pipeline.scheduler.config.prediction_type)

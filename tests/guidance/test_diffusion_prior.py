@@ -70,6 +70,8 @@ def test_pictures_are_encoded_as_the_pipeline_decodes_them_and_pass_gradients(fo
     pixels = torch.rand(2, 3, prior.size // 2, prior.size // 2, requires_grad=True)
     x = prior.encode(pixels)
     assert x.shape == (2, prior.channels, *x.shape[2:]) and x.shape[-1] == int(prior._unet.config.sample_size)
+    with torch.no_grad():
+        assert torch.allclose(prior.encode(pixels), x, atol=1e-5), "learned from or not"
     x.square().sum().backward()  # type: ignore[no-untyped-call]
     assert pixels.grad is not None and float(pixels.grad.abs().sum()) > 0
     t = torch.tensor([5, 900])
