@@ -265,7 +265,7 @@ def load_clip(source: str, device: torch.device, report: Report) -> Clip | None:
     from .guidance.clip import Clip
     from .priors import embedded
 
-    path, report.clip = weights.choose(source, CLIPS, embedded.CLIP)
+    path, report.clip = weights.choose(source, CLIPS, embedded.CLIP_SCORER)
     return None if path is None else Clip(path, device)
 
 

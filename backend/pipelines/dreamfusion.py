@@ -29,7 +29,7 @@ from ..guidance.diffusion_prior import DiffusionPrior, Said
 from ..priors import embedded
 from ..rendering import viewpoints
 from ..rendering.orbit import orbit
-from ..rendering.shading import ALBEDO, TEXTURELESS, lamp, lit, seen_from_behind, shading, sparseness
+from ..rendering.shading import ALBEDO, AMBIENT, TEXTURELESS, lamp, lit, seen_from_behind, shading, sparseness
 from ..rendering.viewpoints import DREAM_FUSION, View, Viewpoints
 from ..rendering.volume import composite
 from ..settings import DreamFusionSettings, GenerateSettings
@@ -54,7 +54,6 @@ FRONT = 15.0  # degrees of elevation that the first picture is taken to be seen 
 REFERENCE = 100.0  # the weight of the squared difference to the first picture
 
 UPDATE_EVERY, UPDATE_SAMPLES, UPDATE_SHARE, PRUNE_FROM = 8, 2**13, 1 / 4, 20
-GREYS = (0.3, 1.0)
 
 
 @dataclass(frozen=True)
@@ -62,7 +61,8 @@ class DreamFusionPlan:
     """How a field is made.
 
     views: pictures a step, of ``size`` pixels a side at most, about which the model is asked as ``asking`` says.
-    albedo_until: the share of all iterations that are not lit; 1: none is.
+    albedo_until: the share of all iterations that are not lit; 1: none is. ambient: the light that comes from all
+    sides, where that of the lamp makes it 1; textureless: the share of lit iterations.
     orientation: the weight of that loss, at first and, from ``oriented`` on, a share of all iterations; sparse: that of
     what covers the picture. plain: the share of pictures in front of a grey, instead of what the background's network
     says of the direction.
@@ -74,10 +74,13 @@ class DreamFusionPlan:
     viewpoints: Viewpoints = DREAM_FUSION
     asking: Asking = field(default_factory=Asking)
     albedo_until: float = 1 / 15
+    ambient: float = AMBIENT
+    textureless: float = 0.5
     orientation: tuple[float, float] = (1e-4, 1e-2)
     oriented: float = 1 / 3
     sparse: float = 1e-3
     plain: float = 0.0
+    greys: tuple[float, float] = (0.3, 1.0)
     learning: Learning = field(default_factory=lambda: Learning(1e-3, 1500))
 
 
@@ -87,18 +90,22 @@ FAST = replace(PAPER, iterations=10_000, learning=Learning(1e-2, 100, end=0.1, e
 FAST_SHAPE = DreamShape(bound=1.4, levels=8, finest=256, log2_rows=19)
 OWN = replace(
     FAST,
-    iterations=300,
+    iterations=250,
     views=4,
-    asking=Asking(guidance=4.0, times=(0.2, 0.98)),
+    asking=Asking(guidance=4.0, times=(0.2, 0.98), until=0.6),
     plain=1.0,
-    viewpoints=Viewpoints(elevation=(-10.0, 50.0), distance=(2.0, 2.8), focal=(1.0, 1.5)),
+    greys=(0.5, 0.8),
+    viewpoints=Viewpoints(elevation=(-10.0, 50.0), distance=(2.4, 2.4), focal=(1.2, 1.2)),
     albedo_until=0.5,
-    sparse=10.0,
-    learning=Learning(1e-2, 20, end=0.1, epsilon=1e-15),
+    ambient=0.5,
+    textureless=0.0,
+    sparse=5.0,
+    learning=Learning(3e-2, 20, end=0.1, epsilon=1e-15),
 )
-"""For the embedded prior, which knows small pictures of whole things in front of plain greys: from as far away as it
-has seen them, and in clear air."""
-OWN_SHAPE = DreamShape(air=-4.0, blob=6.0)
+"""For the embedded prior, which knows small pictures of whole things in front of plain greys, lit by a lamp and a sky:
+as large as it has seen them, where every other size is another wish. Greys that are farther apart than these are
+mended with fog."""
+OWN_SHAPE = DreamShape(air=-6.0, blob=4.0, density=30.0)
 
 
 class Background(nn.Module):
@@ -144,7 +151,7 @@ class DreamFusionTraining:
         plan, share = self.plan, self.steps / self.plan.iterations
         rng = np.random.default_rng((self.seed, self.steps))
         views = viewpoints.draw(plan.viewpoints, plan.views, rng)
-        how = shading(share, rng, plan.albedo_until)
+        how = shading(share, rng, plan.albedo_until, plan.textureless)
         lamps = [lamp(view.pose[:3, 3], rng) for view in views]
         pictures, opacity, facing = self._render(views, how, lamps)
         t = self.critic.times(share, len(views), self.generator)
@@ -179,7 +186,7 @@ class DreamFusionTraining:
             where = torch.from_numpy(np.stack(lamps)).float().to(origins.device) * UNIT + field.origin
             towards = nn.functional.normalize(where[samples.rays // size**2] - points, dim=1)
             albedo = torch.ones_like(colour) if how == TEXTURELESS else colour
-            colour = lit(albedo, normal, towards)
+            colour = lit(albedo, normal, towards, self.plan.ambient)
             behind = seen_from_behind(normal, directions[samples.rays])[:, None].expand(-1, 3)
             # Nothing is learned through how much is seen, so that the field does not just become thinner.
             facing = composite(density.detach(), behind.contiguous(), samples).rgb[:, 0].mean()
@@ -210,7 +217,8 @@ class DreamFusionTraining:
     def _behind(self, directions: Tensor, count: int) -> Tensor:
         """What is behind the thing [N, 3]."""
         device, generator = directions.device, self.generator
-        grey = GREYS[0] + (GREYS[1] - GREYS[0]) * torch.rand(count, generator=generator, device=device)
+        darkest, brightest = self.plan.greys
+        grey = darkest + (brightest - darkest) * torch.rand(count, generator=generator, device=device)
         plain = torch.rand(count, generator=generator, device=device) < self.plan.plain
         each = len(directions) // count
         greys = grey.repeat_interleave(each)[:, None].expand(-1, 3)
@@ -292,7 +300,7 @@ def asked(plan: DreamFusionPlan, settings: GenerateSettings) -> DreamFusionPlan:
             guidance=settings.guidance or plan.asking.guidance,
             told=chosen.view_prompts,
             avoided=chosen.perp_neg,
-            until=ANNEALED if chosen.annealing else plan.asking.times[1],
+            until=ANNEALED if chosen.annealing else plan.asking.until,
         ),
         albedo_until=plan.albedo_until if chosen.shading else 1.0,
         orientation=plan.orientation if chosen.orientation else (0.0, 0.0),

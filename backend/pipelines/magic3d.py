@@ -43,7 +43,7 @@ from .devices import choose_device
 from .distillation import Asking, Critic
 from .dream_descent import Descent, Learning
 from .dream_field import UNIT, DreamField, DreamShape, solid_grid
-from .dreamfusion import GREYS, DreamFusionPlan, DreamFusionTraining
+from .dreamfusion import DreamFusionPlan, DreamFusionTraining
 from .fine_mesh import FineMesh
 from .progress import Pipeline, Progress, Snapshot, telling
 from .start_shape import Shape, begin_as, fitted, imitate, mesh_at
@@ -59,7 +59,7 @@ class FinePlan:
     layers: of the grid of tetrahedra. views: pictures a step, of ``size`` pixels a side, about which the model is asked
     as ``asking`` says. albedo_until: the share of all iterations that are not lit. turned, bent: the weights of the
     angles between neighbouring faces and of how far vertices are from between their neighbours, in layers. normals: the
-    share of the steps that show the surface's normals as colours, while the shape may change.
+    share of the steps that show the surface's normals as colours, while the shape may change. greys: what is behind.
     """
 
     iterations: int = 3000
@@ -72,6 +72,7 @@ class FinePlan:
     turned: float = 1e4
     bent: float = 1e2
     normals: float = 0.0
+    greys: tuple[float, float] = (0.3, 1.0)
     learning: Learning = field(default_factory=lambda: Learning(1e-3, 100))
 
 
@@ -105,6 +106,7 @@ OWN = Magic3DPlan(
         albedo_until=1.0,
         turned=300.0,
         bent=3.0,
+        greys=dreamfusion.OWN.greys,
         learning=Learning(1e-2, 20, end=0.1, epsilon=1e-15),
     ),
 )
@@ -150,7 +152,8 @@ class FineTraining:
         if not len(surface.faces):
             raise FloatingPointError("nothing is left of the mesh")
         light = self.mesh.render(surface, views, plan.size, self._lighting(views, share, rng))
-        behind = GREYS[0] + (GREYS[1] - GREYS[0]) * torch.rand(len(views), 1, 1, 1, generator=self.generator)
+        darkest, brightest = plan.greys
+        behind = darkest + (brightest - darkest) * torch.rand(len(views), 1, 1, 1, generator=self.generator)
         pictures = light[..., :3] + behind.to(light) * (1 - light[..., 3:])
         t = self.critic.times(share, len(views), self.generator)
         loss = self.critic.loss(pictures.permute(0, 3, 1, 2), views, t, self.generator)

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-AMBIENT, DIFFUSE = 0.1, 0.9
+AMBIENT = 0.1
 ALBEDO, LAMBERTIAN, TEXTURELESS = "albedo", "lambertian", "textureless"
 
 
@@ -29,9 +29,10 @@ def normals(density: Callable[[Tensor], Tensor], points: Tensor, step: float) ->
     return F.normalize(downhill, dim=1, eps=1e-9)
 
 
-def lit(albedo: Tensor, normal: Tensor, towards: Tensor, ambient: float = AMBIENT, diffuse: float = DIFFUSE) -> Tensor:
-    """Colours [N, 3] of a matte surface under a lamp in the direction ``towards`` it, unit vectors [N, 3] (eq. 4)."""
-    return albedo * (ambient + diffuse * torch.relu((normal * towards).sum(1, keepdim=True)))
+def lit(albedo: Tensor, normal: Tensor, towards: Tensor, ambient: float = AMBIENT) -> Tensor:
+    """Colours [N, 3] of a matte surface under a lamp in the direction ``towards`` it, unit vectors [N, 3] (eq. 4), and
+    under a sky that is so bright where the two together are 1."""
+    return albedo * (ambient + (1 - ambient) * torch.relu((normal * towards).sum(1, keepdim=True)))
 
 
 def as_colours(normal: Tensor, turned: Tensor) -> Tensor:
@@ -40,12 +41,12 @@ def as_colours(normal: Tensor, turned: Tensor) -> Tensor:
     return 0.5 + 0.5 * (normal[:, None] @ turned)[:, 0]
 
 
-def shading(share: float, rng: np.random.Generator, albedo_until: float) -> str:
+def shading(share: float, rng: np.random.Generator, albedo_until: float, textureless: float = 0.5) -> str:
     """How a step shades at this ``share`` of all steps: by albedo alone until ``albedo_until``; then lit in three
-    quarters of them, half of these without texture."""
+    quarters of them, and a share of these without texture."""
     if share < albedo_until or rng.random() >= 0.75:
         return ALBEDO
-    return TEXTURELESS if rng.random() < 0.5 else LAMBERTIAN
+    return TEXTURELESS if rng.random() < textureless else LAMBERTIAN
 
 
 def lamp(eye: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.float64]:

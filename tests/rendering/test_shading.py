@@ -33,7 +33,7 @@ def test_normals_of_a_ball_point_outwards_and_can_be_learned_from() -> None:
 def test_light_falls_off_with_the_cosine_and_never_below_the_ambient() -> None:
     albedo, up = torch.full((3, 3), 0.5), torch.tensor([[0.0, 0.0, 1.0]]).expand(3, 3)
     towards = torch.tensor([[0.0, 0.0, 1.0], [0.6, 0.0, 0.8], [0.0, 0.0, -1.0]])
-    assert lit(albedo, up, towards, 0.1, 0.9)[:, 0].tolist() == pytest.approx([0.5, 0.41, 0.05])
+    assert lit(albedo, up, towards, 0.1)[:, 0].tolist() == pytest.approx([0.5, 0.41, 0.05])
 
 
 def test_normals_are_coloured_as_each_camera_sees_them() -> None:
@@ -53,6 +53,7 @@ def test_shadings_are_as_frequent_as_they_should_be() -> None:
     seen = Counter(shading(0.5, rng, 0.1) for _ in range(8000))
     assert seen["albedo"] / 8000 == pytest.approx(0.25, abs=0.02)
     assert seen["textureless"] / 8000 == pytest.approx(0.375, abs=0.02)
+    assert {shading(0.5, rng, 0.1, 0.0) for _ in range(100)} == {"albedo", "lambertian"}
 
 
 def test_lamps_are_on_the_side_of_the_camera() -> None:
