@@ -92,19 +92,19 @@ OWN = replace(
     FAST,
     iterations=250,
     views=4,
-    asking=Asking(guidance=4.0, times=(0.2, 0.98), until=0.6),
+    asking=Asking(guidance=4.0, times=(0.2, 0.98), until=0.6, avoided=1.0),
     plain=1.0,
     greys=(0.5, 0.8),
-    viewpoints=Viewpoints(elevation=(-10.0, 50.0), distance=(2.4, 2.4), focal=(1.2, 1.2)),
+    viewpoints=Viewpoints(elevation=(0.0, 75.0), distance=(2.4, 2.4), focal=(1.2, 1.2)),
     albedo_until=0.5,
     ambient=0.5,
     textureless=0.0,
-    sparse=5.0,
+    sparse=10.0,
     learning=Learning(3e-2, 20, end=0.1, epsilon=1e-15),
 )
 """For the embedded prior, which knows small pictures of whole things in front of plain greys, lit by a lamp and a sky:
 as large as it has seen them, where every other size is another wish. Greys that are farther apart than these are
-mended with fog."""
+mended with fog. Without Perp-Neg its chairs have a back on every side."""
 OWN_SHAPE = DreamShape(air=-6.0, blob=4.0, density=30.0)
 
 
@@ -299,7 +299,7 @@ def asked(plan: DreamFusionPlan, settings: GenerateSettings) -> DreamFusionPlan:
             plan.asking,
             guidance=settings.guidance or plan.asking.guidance,
             told=chosen.view_prompts,
-            avoided=chosen.perp_neg,
+            avoided=plan.asking.avoided if chosen.perp_neg < 0 else chosen.perp_neg,
             until=ANNEALED if chosen.annealing else plan.asking.until,
         ),
         albedo_until=plan.albedo_until if chosen.shading else 1.0,

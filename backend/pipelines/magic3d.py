@@ -354,7 +354,7 @@ def planned(settings: GenerateSettings, own: bool) -> tuple[Magic3DPlan, DreamSh
             plan.fine.asking,
             guidance=settings.guidance or plan.coarse.asking.guidance,
             told=settings.dreamfusion.view_prompts,
-            avoided=settings.dreamfusion.perp_neg,
+            avoided=first.asking.avoided,
         ),
     )
     return Magic3DPlan(first, second), shape

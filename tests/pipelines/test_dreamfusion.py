@@ -65,7 +65,8 @@ def begin(prior: DiffusionPrior, plan: DreamFusionPlan, shape: DreamShape = SMAL
 
 def test_the_field_gets_the_gradient_of_the_definition(prior: DiffusionPrior) -> None:
     """∂L/∂θ = w(t) (ε̂ − ε) ∂x/∂θ: with everything else off, what the training adds to the weights' gradients."""
-    plan = replace(QUICK, orientation=(0.0, 0.0), sparse=0.0, albedo_until=1.0, views=1)
+    asking = replace(QUICK.asking, avoided=0.0)
+    plan = replace(QUICK, asking=asking, orientation=(0.0, 0.0), sparse=0.0, albedo_until=1.0, views=1)
     training = begin(prior, plan)
     weight = training.field.network.leave.weight
     caught: list[torch.Tensor] = []
