@@ -159,7 +159,7 @@ class DreamFusionSettings:
     back: str = option("", longest=2000, help="prompt of the back view; empty: the prompt and its side")
     overhead: str = option("", longest=2000, help="prompt of the view from above; empty: the prompt and its side")
     perp_neg: float = option(
-        -1.0, low=-1.0, high=10.0, help="how much the other sides are avoided in each view; 0: not; -1: as suits the model"
+        -1.0, low=-1.0, high=10.0, help="how much the other sides are avoided in each view; 0: not; -1: as suits"
     )
     annealing: bool = option(False, help="let the noise become less while the thing takes shape")
     frugal: bool = option(False, help="ask the model one prompt at a time: less memory, and slower")
