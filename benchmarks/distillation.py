@@ -28,7 +28,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from backend.guidance.diffusion_prior import DiffusionPrior
 from backend.pipelines import dreamfusion
 from backend.pipelines.devices import choose_device
-from backend.pipelines.distillation import Critic
+from backend.pipelines.distillation import Critic, Heard
 from backend.pipelines.dream_field import DreamField
 from backend.priors import tokenizer
 from backend.settings import DreamFusionSettings
@@ -65,7 +65,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         write(Path(folder))
         prior = DiffusionPrior(folder, device)
-    said, unsaid = prior.say(dreamfusion.prompts("a chair", DreamFusionSettings()))
+    prompts = dreamfusion.prompts("a chair", DreamFusionSettings())
+    heard = Heard(tuple(prompts), *prior.say(list(prompts.values())))
     prior.forget_words()
     name = torch.cuda.get_device_name() if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
     print(f"{name}; torch {torch.__version__}; U-Net in {str(prior._unet.dtype).removeprefix('torch.')}")
@@ -73,7 +74,7 @@ def main() -> None:
     for side in options.rendered:
         torch.manual_seed(0)
         plan = replace(dreamfusion.FAST, size=side)
-        critic = Critic(prior, said, unsaid, plan.asking)
+        critic = Critic(prior, heard, plan.asking)
         training = dreamfusion.DreamFusionTraining(DreamField(dreamfusion.FAST_SHAPE).to(device), critic, plan, seed=0)
         for _ in range(3):
             training.step()

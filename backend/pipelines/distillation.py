@@ -8,7 +8,7 @@ fields and for meshes.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -26,7 +26,8 @@ class Asking:
 
     guidance: ω. times: the shares of all noise levels that are drawn from, evenly; ``until``: to what the higher of
     them has fallen at the end, where it is to fall. weighting: w(t), a key of WEIGHTS. told: prompts say from which
-    side one looks; avoided: how much those of the other sides are avoided (Perp-Neg).
+    side one looks, or, with ``bearings``, just from where; avoided: how much those of the other sides are avoided
+    (Perp-Neg).
     """
 
     guidance: float = 100.0
@@ -34,14 +35,40 @@ class Asking:
     until: float = 0.98
     weighting: str = "sigma2"
     told: bool = True
+    bearings: bool = False
     avoided: float = 0.0
+
+    def named(self, view: View) -> str:
+        """From where one looks; empty: that is not told."""
+        if not self.told:
+            return ""
+        return view.bearing if self.bearings else view.words
+
+    def others(self, view: View) -> list[str]:
+        """Two from where one does not look."""
+        if self.bearings:
+            return [replace(view, azimuth=view.azimuth + turn).bearing for turn in (90.0, 180.0)]
+        return [side for side in SIDES[:3] if side != view.words][:2]
+
+
+@dataclass(frozen=True)
+class Heard:
+    """What a model makes of the prompts of views with these ``names``, and as often of what is to be avoided."""
+
+    names: tuple[str, ...]
+    said: Said
+    unsaid: Said
+
+    def of(self, names: Sequence[str]) -> Said:
+        """What it makes of these. Raises ValueError for a name that is none."""
+        return self.said.of([self.names.index(name) for name in names])
 
 
 class Critic:
-    """The model, and what it makes of the prompt of each of SIDES (``said``) and of what to avoid (``unsaid``)."""
+    """The model, and what it makes of the prompts: those of SIDES, of all bearings where they are asked for, and ""."""
 
-    def __init__(self, prior: DiffusionPrior, said: Said, unsaid: Said, asking: Asking) -> None:
-        self.prior, self.said, self.unsaid, self.asking = prior, said, unsaid, asking
+    def __init__(self, prior: DiffusionPrior, heard: Heard, asking: Asking) -> None:
+        self.prior, self.heard, self.asking = prior, heard, asking
 
     def times(self, share: float, count: int, generator: torch.Generator) -> Tensor:
         """Noise levels [B] for this share of all steps, between those that are to be asked about."""
@@ -57,13 +84,13 @@ class Critic:
         x = prior.encode(pictures)
         noise = torch.randn(x.shape, generator=generator, device=x.device)
         noisy = noised(x.detach(), noise, prior.signal2[t])
-        own = [SIDES.index(view.words) if asking.told else 0 for view in views]
-        others = [[side for side in range(3) if side != each][:2] for each in own] if asking.avoided else []
-        prompts = [own, *zip(*others, strict=True)]
-        heard = prior.noise(noisy, t, self.unsaid.of([0] * len(own)), *(self.said.of(list(each)) for each in prompts))
-        nothing, wanted, *avoided = heard
+        prompts = [[asking.named(view) for view in views]]
+        if asking.avoided and asking.told:
+            prompts += [list(names) for names in zip(*(asking.others(view) for view in views), strict=True)]
+        unsaid = self.heard.unsaid.of([0] * len(views))
+        nothing, wanted, *avoided = prior.noise(noisy, t, unsaid, *(self.heard.of(names) for names in prompts))
         if avoided:
-            weight = x.new_full((len(own),), asking.avoided)
+            weight = x.new_full((len(views),), asking.avoided)
             score = perp_neg(nothing, wanted, avoided, [weight] * len(avoided), asking.guidance)
         else:
             score = guided(nothing, wanted, asking.guidance)

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from .. import weights
 from ..errors import Gen3DError
 from ..fields.positional_encoding import positional_encoding
-from ..guidance.diffusion_prior import DiffusionPrior, Said
+from ..guidance.diffusion_prior import DiffusionPrior
 from ..priors import embedded
 from ..rendering import viewpoints
 from ..rendering.orbit import orbit
@@ -35,7 +35,7 @@ from ..rendering.volume import composite
 from ..settings import DreamFusionSettings, GenerateSettings
 from . import dreaming
 from .devices import choose_device
-from .distillation import SIDES, Asking, Critic
+from .distillation import SIDES, Asking, Critic, Heard
 from .dream_descent import Descent, Learning
 from .dream_field import UNIT, DreamField, DreamShape
 from .progress import Pipeline, Progress, Snapshot
@@ -257,14 +257,14 @@ def generate(settings: GenerateSettings, out: Path, resume: Snapshot | None = No
         raise Gen3DError("There is no text-to-image model to distil.", f"{INSTALL.capitalize()}.", field="weights")
     words, notes = dreaming.said(prompt, guide, INSTALL, personal=bool(settings.lora or settings.inversion))
     own = guide.startswith("embedded/")
-    prior, said, unsaid = listening(folder, words, settings, device, own)
+    prior, heard = listening(folder, words, settings, device, own)
     picture = None
     if chosen.first_image or chosen.reference:
         picture = yield from first_picture(prior, words, settings.seed, own)
         Image.fromarray(picture).save(out / "picture.png")
     prior.forget_words()
     plan, shape = planned(settings, own)
-    critic = Critic(prior, said, unsaid, plan.asking)
+    critic = Critic(prior, heard, plan.asking)
 
     def begin(seed: int) -> DreamFusionTraining:
         torch.manual_seed(seed)
@@ -310,17 +310,22 @@ def asked(plan: DreamFusionPlan, settings: GenerateSettings) -> DreamFusionPlan:
 
 def listening(
     folder: Path, words: str, settings: GenerateSettings, device: torch.device, own: bool
-) -> tuple[DiffusionPrior, Said, Said]:
+) -> tuple[DiffusionPrior, Heard]:
     """The model in a folder, and what it makes of the words and of those to avoid. own: it is the embedded one."""
     prior = DiffusionPrior(folder, device, frugal=settings.dreamfusion.frugal)
     dreaming.adapt(prior, settings, own)
-    return prior, *prior.say(prompts(words, settings.dreamfusion), settings.negative_prompt.strip())
+    asked = prompts(words, settings.dreamfusion, own)
+    return prior, Heard(tuple(asked), *prior.say(list(asked.values()), settings.negative_prompt.strip()))
 
 
-def prompts(words: str, chosen: DreamFusionSettings) -> list[str]:
-    """What is said of each of SIDES."""
-    asked = (chosen.front, chosen.side, chosen.back, chosen.overhead)
-    return [text.strip() or f"{words}, {side}" for text, side in zip(asked, SIDES, strict=True)]
+def prompts(words: str, chosen: DreamFusionSettings, bearings: bool = False) -> dict[str, str]:
+    """What is said of each of SIDES, of each of the ``bearings``, and of views of which nothing is told, ""."""
+    own = dict(zip(SIDES, (chosen.front, chosen.side, chosen.back, chosen.overhead), strict=True))
+    asked = {"": words} | {side: text.strip() or f"{words}, {side}" for side, text in own.items()}
+    if bearings:
+        views = [View(np.eye(4), 1.0, 22.5 * turn, 15.0 * rise) for turn in range(16) for rise in range(7)]
+        asked |= {view.bearing: f"{own[view.words].strip() or words}, {view.bearing}" for view in views}
+    return asked
 
 
 def first_picture(

@@ -31,7 +31,7 @@ from ..geometry.mesh import Mesh
 from ..geometry.mesh import sample as sample_mesh
 from ..geometry.smoothness import laplacian, normal_consistency
 from ..geometry.standing import standing
-from ..guidance.diffusion_prior import DiffusionPrior, Said
+from ..guidance.diffusion_prior import DiffusionPrior
 from ..priors import embedded
 from ..rendering import viewpoints
 from ..rendering.shading import ALBEDO, TEXTURELESS, as_colours, lamp, lit, shading
@@ -40,7 +40,7 @@ from ..settings import GenerateSettings, MeshSettings
 from ..shares import between, ended
 from . import dreamfusion, dreaming, meshing
 from .devices import choose_device
-from .distillation import Asking, Critic
+from .distillation import Asking, Critic, Heard
 from .dream_descent import Descent, Learning
 from .dream_field import UNIT, DreamField, DreamShape, solid_grid
 from .dreamfusion import DreamFusionPlan, DreamFusionTraining
@@ -283,9 +283,9 @@ def generate(settings: GenerateSettings, out: Path, resume: Snapshot | None = No
         notes.append("Only the model of the fine stage knows the LoRA, the textual inversion or the style.")
     plan, shape = planned(settings, own)
     kept, back = fitted(mesh_at(Path(settings.start))) if settings.start else (None, None)
-    held: dict[Path, tuple[DiffusionPrior, Said, Said]] = {}
+    held: dict[Path, tuple[DiffusionPrior, Heard]] = {}
 
-    def model(place: Path) -> tuple[DiffusionPrior, Said, Said]:
+    def model(place: Path) -> tuple[DiffusionPrior, Heard]:
         if place not in held:
             held.clear()  # one at a time
             held[place] = dreamfusion.listening(place, words, settings if place == folder else bare, device, own)

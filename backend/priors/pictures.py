@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from ..rendering.orbit import focal_length, orbit, view_words
+from ..rendering.orbit import bearing, focal_length, orbit, view_words
 from ..rendering.raster import render
 from . import world
 from .world import colours
@@ -22,6 +22,8 @@ SHOTS = 5
 """To find a side from which twins differ: a part of another colour may be hidden."""
 TOLD, SEEN = 40, 0.004
 """By how much of 255 a pixel has to differ, and what share of the pixels."""
+UNTOLD, EXACT = 0.15, 0.6
+"""Shares of the captions that do not tell from where one looks, and that tell it by bearing."""
 
 
 @dataclass(frozen=True)
@@ -36,9 +38,12 @@ class Shot:
     light: tuple[float, float, float] | None
     ambient: float
 
-    @property
-    def words(self) -> str:
-        return view_words(self.azimuth, self.elevation)
+    def words(self, draw: float) -> str:
+        """What a caption ends in, for a ``draw`` from 0..1: nothing, a side, or the bearing."""
+        if draw < UNTOLD:
+            return ""
+        told = (bearing if draw < UNTOLD + EXACT else view_words)(self.azimuth, self.elevation)
+        return f", {told}"
 
 
 @dataclass(frozen=True)
@@ -111,7 +116,8 @@ def block(
 ) -> Block:
     """The pictures of ``things`` new things, each from ``views`` sides and with a caption of its own.
 
-    Without twins, most captions end in words for the view (", front view"). ``part``: TRAINING or HELD_OUT.
+    Without twins, most captions end in words for the view (", front view") or in its bearing (", e2"). ``part``:
+    TRAINING or HELD_OUT.
     """
     rgba, captions, owners = [], [], []
     for number in range(things):
@@ -121,7 +127,7 @@ def block(
         for _ in range(views):
             taken, pictures = _taken(pair, rng, size)
             said = int(rng.integers(1 << 62))
-            told = "" if twins or rng.random() < 0.15 else f", {taken.words}"
+            told = "" if twins else taken.words(rng.random())
             for second, one in enumerate(pair):
                 rgba.append(pictures[second])
                 captions.append(world.caption(one, np.random.default_rng(said)) + told)

@@ -8,6 +8,8 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+BEARINGS = "abcdefghijklmnop"
+
 
 def focal_length(fov: float, size: int) -> float:
     """In pixels, of a picture ``size`` pixels wide that spans ``fov`` degrees."""
@@ -50,6 +52,12 @@ def view_words(azimuth: float, elevation: float) -> str:
         return "overhead view"
     away = abs((azimuth + 180) % 360 - 180)
     return "front view" if away <= 45 else "back view" if away >= 135 else "side view"
+
+
+def bearing(azimuth: float, elevation: float) -> str:
+    """Just from where a view is, in words that only the embedded prior knows, few enough to fit behind any prompt: a
+    letter for the sixteenth of a turn, "a" in front, and how many times 15 degrees above, such as "e2"."""
+    return f"{BEARINGS[round(azimuth / 360 * len(BEARINGS)) % len(BEARINGS)]}{max(round(elevation / 15), 0)}"
 
 
 def _pose(right: NDArray[np.float64], back: NDArray[np.float64], eye: NDArray[np.float64]) -> NDArray[np.float64]:

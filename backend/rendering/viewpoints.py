@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from .orbit import look_at, orbit, view_words
+from .orbit import bearing, look_at, orbit, view_words
 
 Range = tuple[float, float]
 ALL_AROUND: Range = (-180.0, 180.0)
@@ -57,6 +57,11 @@ class View:
     def words(self) -> str:
         """What a prompt says of it."""
         return view_words(self.azimuth, self.elevation)
+
+    @property
+    def bearing(self) -> str:
+        """The same, for the embedded prior, and exactly."""
+        return bearing(self.azimuth, self.elevation)
 
 
 def draw(how: Viewpoints, count: int, rng: np.random.Generator) -> list[View]:

@@ -21,12 +21,13 @@ from backend.guidance import lora, text_to_image
 from backend.guidance.diffusion_prior import DiffusionPrior
 from backend.guidance.score_distillation import noised
 from backend.pipelines import dreamfusion, dreaming
-from backend.pipelines.distillation import SIDES, Asking, Critic
+from backend.pipelines.distillation import SIDES, Asking, Critic, Heard
 from backend.pipelines.dream_field import UNIT, DreamField, DreamShape
 from backend.pipelines.dreamfusion import OWN, PAPER, PAPER_SHAPE, DreamFusionPlan, DreamFusionTraining
 from backend.pipelines.progress import Progress, Snapshot
 from backend.priors import embedded
 from backend.rendering import viewpoints
+from backend.rendering.viewpoints import View
 from backend.settings import DreamFusionSettings, GenerateSettings
 from tests.guidance import tiny
 
@@ -59,8 +60,9 @@ def prior(folder: Path) -> DiffusionPrior:
 
 def begin(prior: DiffusionPrior, plan: DreamFusionPlan, shape: DreamShape = SMALL, **more: Any) -> DreamFusionTraining:
     torch.manual_seed(0)
-    said, unsaid = prior.say([f"red cat, {side}" for side in SIDES])
-    return DreamFusionTraining(DreamField(shape), Critic(prior, said, unsaid, plan.asking), plan, 0, **more)
+    asked = dreamfusion.prompts("red cat", DreamFusionSettings(), bearings=True)
+    heard = Heard(tuple(asked), *prior.say(list(asked.values())))
+    return DreamFusionTraining(DreamField(shape), Critic(prior, heard, plan.asking), plan, 0, **more)
 
 
 def test_the_field_gets_the_gradient_of_the_definition(prior: DiffusionPrior) -> None:
@@ -82,7 +84,7 @@ def test_the_field_gets_the_gradient_of_the_definition(prior: DiffusionPrior) ->
     t = training.critic.times(0.0, 1, training.generator)
     noise = torch.randn(x.shape, generator=training.generator)
     noisy = noised(x.detach(), noise, prior.signal2[t])
-    said, unsaid = prior.say([f"red cat, {views[0].words}"])
+    said, unsaid = prior.say([f"red cat, {plan.asking.named(views[0])}"])
     nothing, wanted = prior.noise(noisy, t, unsaid, said)
     score = nothing + plan.asking.guidance * (wanted - nothing)
     by_hand = (1 - prior.signal2[t]).view(-1, 1, 1, 1) * (score - noise)
@@ -235,7 +237,18 @@ def test_settings_and_sides() -> None:
     small, _ = dreamfusion.planned(job(Path(), rendered=32, views=2), own=True)
     assert (small.size, small.views) == (32, 2)
     asked = dreamfusion.prompts("cat", DreamFusionSettings(back="a tail"))
-    assert asked == ["cat, front view", "cat, side view", "a tail", "cat, overhead view"]
+    assert list(asked.values()) == ["cat", "cat, front view", "cat, side view", "a tail", "cat, overhead view"]
+    exact = dreamfusion.prompts("cat", DreamFusionSettings(back="a tail"), bearings=True)
+    assert len(exact) == 5 + 16 * 7 and (exact["a0"], exact["i2"]) == ("cat, a0", "a tail, i2")
+
+
+def test_views_are_told_as_the_model_was_taught() -> None:
+    front, above = View(np.eye(4), 1.0, 3.0, 20.0), View(np.eye(4), 1.0, -100.0, 80.0)
+    sides, exact = Asking(), Asking(bearings=True)
+    assert [sides.named(view) for view in (front, above)] == ["front view", "overhead view"]
+    assert [exact.named(view) for view in (front, above)] == ["a1", "m5"]
+    assert sides.others(front) == ["side view", "back view"] and exact.others(above) == ["a5", "e5"]
+    assert Asking(told=False, bearings=True).named(front) == ""
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import math
+import re
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from backend.priors import world
 from backend.priors.augment import augmented, premultiplied, spoilt
 from backend.priors.pictures import HELD_OUT, Shot, block, photograph, shot, twin
 from backend.rendering.backgrounds import BLUR, backgrounds, blurred, checks, fourier, plain
-from backend.rendering.orbit import view_words
+from backend.rendering.orbit import bearing, view_words
 
 FRONT = Shot(0.0, 0.0, 40.0, 3.0, (0.0, 0.0, 0.0), None, 1.0)
 
@@ -67,7 +68,10 @@ def test_captions_end_in_the_words_for_the_view() -> None:
     found = block(0, 0, things=30, views=2, size=16)
     told = [caption.rsplit(", ", 1)[1] for caption in found.captions if ", " in caption]
     assert 0.7 < len(told) / len(found.captions) < 0.97
-    assert set(told) == {"front view", "side view", "back view", "overhead view"}
+    sides = {text for text in told if text.endswith(" view")}
+    assert sides == {"front view", "side view", "back view", "overhead view"}
+    exact = [text for text in told if text not in sides]
+    assert 0.5 < len(exact) / len(told) < 0.9 and all(re.fullmatch("[a-p][0-6]", text) for text in exact)
 
 
 @pytest.mark.parametrize(
@@ -88,10 +92,18 @@ def test_words_for_views(azimuth: float, elevation: float, words: str) -> None:
     assert view_words(azimuth, elevation) == words
 
 
+@pytest.mark.parametrize(
+    ("azimuth", "elevation", "words"),
+    [(0, 0, "a0"), (11, 7, "a0"), (12, 8, "b1"), (-11.5, -10, "p0"), (180, 90, "i6"), (-90, 44, "m3")],
+)
+def test_bearings(azimuth: float, elevation: float, words: str) -> None:
+    assert bearing(azimuth, elevation) == words
+
+
 def test_shots_go_all_around_and_keep_the_thing_in_the_picture() -> None:
     rng = np.random.default_rng(0)
     shots = [shot(rng) for _ in range(400)]
-    assert {taken.words for taken in shots} == {"front view", "side view", "back view", "overhead view"}
+    assert {taken.words(0.9)[2:] for taken in shots} == {"front view", "side view", "back view", "overhead view"}
     assert all(taken.distance * math.sin(math.radians(taken.fov) / 2) >= 0.9 for taken in shots)
     for thing in named(20, 0):
         alpha = photograph(thing, shot(rng), 48)[..., 3]
