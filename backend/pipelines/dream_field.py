@@ -36,7 +36,9 @@ class DreamShape:
     """What fixes a field; JSON-ready. network: "grid" or "mlp"; steps: samples along the cube's diagonal; air and blob:
     what is added to the density before its softplus, everywhere and, as a Gaussian of WIDTH half sides, in the middle
     (Poole et al. 2022, App. A.2); density: what the softplus is multiplied by; bound: radius in half sides of the
-    sphere that takes the place of the cube; 0: none does; most: samples of a ray; facing: it tells normals, too."""
+    sphere that takes the place of the cube; 0: none does; most: samples of a ray; facing: it tells normals, too; soft:
+    by how many half sides its density is blurred where a surface is looked for, against the roughness that few
+    iterations leave."""
 
     network: str = "grid"
     steps: int = 96
@@ -50,6 +52,7 @@ class DreamShape:
     log2_rows: int = 18
     most: int = 2**31 - 1
     facing: bool = False
+    soft: float = 0.0
 
     @property
     def path(self) -> Path:
@@ -73,6 +76,11 @@ class DreamField(nn.Module):
         self.network: SolidGrid | ResidualMlp = solid_grid(shape) if shape.network == "grid" else ResidualMlp()
         self.occupancy = OccupancyGrid(torch.ones((shape.resolution,) * 3, dtype=torch.bool), shape.path.step, False)
         self.register_buffer("origin", torch.zeros(3))
+
+    @property
+    def softness(self) -> float:
+        """In box units."""
+        return self.shape.soft * UNIT
 
     def look(self, points: Tensor, directions: Tensor, along: Tensor, across: Tensor) -> tuple[Tensor, Tensor]:
         """Density [N] per unit of the box, nil outside of the cube, and colour [N, 3] of Gaussians."""

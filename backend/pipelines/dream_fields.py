@@ -84,7 +84,7 @@ FAST = replace(
     kept=0.98,
     learning=Learning(1e-2, 20, end=0.1, epsilon=1e-15),
 )
-FAST_SHAPE = DreamShape()
+FAST_SHAPE = DreamShape(soft=0.02)
 
 
 def generate(settings: GenerateSettings, out: Path, resume: Snapshot | None = None) -> Pipeline:

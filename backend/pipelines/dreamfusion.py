@@ -105,7 +105,7 @@ OWN = replace(
 """For the embedded prior, which knows small pictures of whole things in front of plain greys, lit by a lamp and a sky:
 as large as it has seen them, where every other size is another wish. Greys that are farther apart than these are
 mended with fog. Without Perp-Neg its chairs have a back on every side."""
-OWN_SHAPE = DreamShape(air=-6.0, blob=4.0, density=30.0)
+OWN_SHAPE = DreamShape(air=-6.0, blob=4.0, density=30.0, soft=0.02)
 
 
 class Background(nn.Module):

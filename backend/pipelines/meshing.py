@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
 from ..errors import Gen3DError
@@ -74,7 +75,8 @@ def sample_density(
 ) -> Generator[float, None, tuple[NDArray[np.float32], NDArray[np.float64], float]]:
     """Density [X, Y, Z] on a grid around the field's region, its lower corner [3] and its spacing, in box units.
 
-    The longest side has ``resolution`` cells. Outside the region the density is 0. Yields the share done.
+    The longest side has ``resolution`` cells. Outside the region the density is 0, and it is blurred where the field is
+    soft. Yields the share done.
     Raises Gen3DError where the field is empty.
     """
     region = field.region()
@@ -102,6 +104,8 @@ def sample_density(
             values[inside] = field.density(flat[inside])
         density[start : start + slab] = values.view(points.shape[:3]).cpu().numpy()
         yield 0.3 * min(1.0, (start + slab) / sizes[0])
+    if field.softness:
+        density = gaussian_filter(density, field.softness / spacing, mode="constant")
     return density, low, spacing
 
 

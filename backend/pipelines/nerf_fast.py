@@ -59,6 +59,8 @@ class Shape:
 class FastNerf(nn.Module):
     """Field and occupancy. Points are in box coordinates, colours sRGB."""
 
+    softness = 0.0
+
     def __init__(self, shape: Shape, allowed: Tensor | None = None) -> None:
         """allowed: bool [G, G, G], cells that may hold something; None: all."""
         super().__init__()

@@ -33,6 +33,7 @@ class PaperNerf(nn.Module):
     """
 
     allowed: Tensor
+    softness = 0.0
 
     def __init__(self, shape: Shape, allowed: Tensor | None = None, width: int = 256) -> None:
         """allowed: bool [G, G, G], cells that may hold something; None: all. Only the mesh makes use of it."""

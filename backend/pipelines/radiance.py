@@ -28,7 +28,13 @@ Known = FastNerf | PaperNerf | DreamField
 
 
 class RadianceField(Protocol):
-    """Points are in box coordinates [N, 3], directions unit vectors [N, 3], colours sRGB in [0, 1]."""
+    """Points are in box coordinates [N, 3], directions unit vectors [N, 3], colours sRGB in [0, 1].
+
+    softness: the standard deviation in box units by which the density is blurred before a surface is looked for.
+    """
+
+    @property
+    def softness(self) -> float: ...
 
     def density(self, points: Tensor) -> Tensor:
         """[N], per unit of the box."""

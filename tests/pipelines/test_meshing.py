@@ -26,6 +26,8 @@ R = TypeVar("R")
 class Ball:
     """A sharp ball about the origin whose colour is its own outside, and another within."""
 
+    softness = 0.0
+
     def __init__(self, radius: float = 0.6, region: Tensor | None = None) -> None:
         self.radius = radius
         self.where = torch.ones(16, 16, 16, dtype=torch.bool) if region is None else region
@@ -146,6 +148,27 @@ def test_density_is_sampled_in_the_region_and_nowhere_else(monkeypatch: pytest.M
     inside = region.numpy()[tuple(np.moveaxis(cell, -1, 0))]
     np.testing.assert_allclose(density, np.where(inside, 1 + points[..., 0] ** 2 + points[..., 1], 0), rtol=1e-5)
     assert sum(len(part) for part in asked) == inside.sum()
+
+
+def test_soft_fields_are_blurred_before_a_surface_is_looked_for() -> None:
+    """Of a rough ball, as that of a field that has hardly been trained is, and it hardly grows."""
+    rough = torch.rand(24, 24, 24, generator=torch.Generator().manual_seed(0)) - 0.5
+
+    class Rough(Ball):
+        def density(self, points: Tensor) -> Tensor:
+            x, y, z = ((points + 1) * 12).long().clamp(0, 23).unbind(-1)
+            density: Tensor = 40 * torch.sigmoid((self.radius - points.norm(dim=1) + 0.2 * rough[x, y, z]) * 60)
+            return density
+
+    def uneven(softness: float) -> tuple[float, float]:
+        field = Rough()
+        field.softness = softness
+        making = meshing.make_mesh(field, MeshSettings(resolution=48, faces=0), np.array([[0.0, 0, 2]]), CPU)
+        away = np.linalg.norm(result(making)[1][0].vertices, axis=1)
+        return float(away.std()), float(away.mean())
+
+    (before, radius), (after, blurred) = uneven(0.0), uneven(0.06)
+    assert after < 0.6 * before and blurred < radius + 1.5 * 0.06
 
 
 def test_an_empty_field_is_an_error(tmp_path: Path) -> None:
