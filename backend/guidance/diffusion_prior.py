@@ -67,6 +67,8 @@ class DiffusionPrior:
 
         Raises Gen3DError for a folder that holds no such pipeline, whole.
         """
+        from diffusers import AutoencoderKL
+
         self.device, self.frugal = torch.device(device), frugal
         self._dtype = precision(self.device, dtype)
         self.pipeline: Any = load_pipeline(Path(folder), self._dtype)
@@ -83,8 +85,8 @@ class DiffusionPrior:
             if isinstance(part, torch.nn.Module):
                 part.to(self.device).eval().requires_grad_(False)
         # The activations of a full autoencoder are larger than all else; a tiny one forgets to shift what it is given.
-        if self._vae is not None and type(self._vae).__name__ != "AutoencoderTiny":
-            self._vae.enable_gradient_checkpointing()
+        if isinstance(self._vae, AutoencoderKL):
+            self._vae.enable_gradient_checkpointing()  # type: ignore[attr-defined]
         self.signal2: Tensor = levels.to(self.device, torch.float32)
         self.steps = len(self.signal2)
         self.prediction = str(self.pipeline.scheduler.config.prediction_type)

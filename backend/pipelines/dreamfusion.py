@@ -28,7 +28,7 @@ from ..fields.positional_encoding import positional_encoding
 from ..guidance.diffusion_prior import DiffusionPrior
 from ..priors import embedded
 from ..rendering import viewpoints
-from ..rendering.orbit import orbit
+from ..rendering.orbit import BEARINGS, bearing, orbit, view_words
 from ..rendering.shading import ALBEDO, AMBIENT, TEXTURELESS, lamp, lit, seen_from_behind, shading, sparseness
 from ..rendering.viewpoints import DREAM_FUSION, View, Viewpoints
 from ..rendering.volume import composite
@@ -62,10 +62,10 @@ class DreamFusionPlan:
 
     views: pictures a step, of ``size`` pixels a side at most, about which the model is asked as ``asking`` says.
     albedo_until: the share of all iterations that are not lit; 1: none is. ambient: the light that comes from all
-    sides, where that of the lamp makes it 1; textureless: the share of lit iterations.
-    orientation: the weight of that loss, at first and, from ``oriented`` on, a share of all iterations; sparse: that of
-    what covers the picture. plain: the share of pictures in front of a grey, instead of what the background's network
-    says of the direction.
+    sides, where that of the lamp makes it 1; textureless: the share of lit iterations without colours. orientation: the
+    weight of that loss, at first and, from ``oriented`` on, a share of all iterations; sparse: that of what covers the
+    picture. plain: the share of pictures in front of one of ``greys``, instead of what the background's network says of
+    the direction.
     """
 
     iterations: int
@@ -217,8 +217,7 @@ class DreamFusionTraining:
     def _behind(self, directions: Tensor, count: int) -> Tensor:
         """What is behind the thing [N, 3]."""
         device, generator = directions.device, self.generator
-        darkest, brightest = self.plan.greys
-        grey = darkest + (brightest - darkest) * torch.rand(count, generator=generator, device=device)
+        grey = torch.empty(count, device=device).uniform_(*self.plan.greys, generator=generator)
         plain = torch.rand(count, generator=generator, device=device) < self.plan.plain
         each = len(directions) // count
         greys = grey.repeat_interleave(each)[:, None].expand(-1, 3)
@@ -257,13 +256,13 @@ def generate(settings: GenerateSettings, out: Path, resume: Snapshot | None = No
         raise Gen3DError("There is no text-to-image model to distil.", f"{INSTALL.capitalize()}.", field="weights")
     words, notes = dreaming.said(prompt, guide, INSTALL, personal=bool(settings.lora or settings.inversion))
     own = guide.startswith("embedded/")
-    prior, heard = listening(folder, words, settings, device, own)
+    plan, shape = planned(settings, own)
+    prior, heard = listening(folder, words, settings, device, own, plan.asking.bearings)
     picture = None
     if chosen.first_image or chosen.reference:
         picture = yield from first_picture(prior, words, settings.seed, own)
         Image.fromarray(picture).save(out / "picture.png")
     prior.forget_words()
-    plan, shape = planned(settings, own)
     critic = Critic(prior, heard, plan.asking)
 
     def begin(seed: int) -> DreamFusionTraining:
@@ -309,12 +308,12 @@ def asked(plan: DreamFusionPlan, settings: GenerateSettings) -> DreamFusionPlan:
 
 
 def listening(
-    folder: Path, words: str, settings: GenerateSettings, device: torch.device, own: bool
+    folder: Path, words: str, settings: GenerateSettings, device: torch.device, own: bool, bearings: bool
 ) -> tuple[DiffusionPrior, Heard]:
-    """The model in a folder, and what it makes of the words and of those to avoid. own: it is the embedded one."""
+    """The model in a folder, and what it makes of ``prompts`` and of what to avoid. own: it is the embedded one."""
     prior = DiffusionPrior(folder, device, frugal=settings.dreamfusion.frugal)
     dreaming.adapt(prior, settings, own)
-    asked = prompts(words, settings.dreamfusion, own)
+    asked = prompts(words, settings.dreamfusion, bearings)
     return prior, Heard(tuple(asked), *prior.say(list(asked.values()), settings.negative_prompt.strip()))
 
 
@@ -323,8 +322,9 @@ def prompts(words: str, chosen: DreamFusionSettings, bearings: bool = False) -> 
     own = dict(zip(SIDES, (chosen.front, chosen.side, chosen.back, chosen.overhead), strict=True))
     asked = {"": words} | {side: text.strip() or f"{words}, {side}" for side, text in own.items()}
     if bearings:
-        views = [View(np.eye(4), 1.0, 22.5 * turn, 15.0 * rise) for turn in range(16) for rise in range(7)]
-        asked |= {view.bearing: f"{own[view.words].strip() or words}, {view.bearing}" for view in views}
+        asked |= {
+            bearing(*angles): f"{own[view_words(*angles)].strip() or words}, {bearing(*angles)}" for angles in BEARINGS
+        }
     return asked
 
 

@@ -152,8 +152,7 @@ class FineTraining:
         if not len(surface.faces):
             raise FloatingPointError("nothing is left of the mesh")
         light = self.mesh.render(surface, views, plan.size, self._lighting(views, share, rng))
-        darkest, brightest = plan.greys
-        behind = darkest + (brightest - darkest) * torch.rand(len(views), 1, 1, 1, generator=self.generator)
+        behind = torch.empty(len(views), 1, 1, 1).uniform_(*plan.greys, generator=self.generator)
         pictures = light[..., :3] + behind.to(light) * (1 - light[..., 3:])
         t = self.critic.times(share, len(views), self.generator)
         loss = self.critic.loss(pictures.permute(0, 3, 1, 2), views, t, self.generator)
@@ -288,7 +287,8 @@ def generate(settings: GenerateSettings, out: Path, resume: Snapshot | None = No
     def model(place: Path) -> tuple[DiffusionPrior, Heard]:
         if place not in held:
             held.clear()  # one at a time
-            held[place] = dreamfusion.listening(place, words, settings if place == folder else bare, device, own)
+            how = settings if place == folder else bare
+            held[place] = dreamfusion.listening(place, words, how, device, own, plan.coarse.asking.bearings)
         return held[place]
 
     def critic(fine: bool) -> Critic:

@@ -38,12 +38,13 @@ class Shot:
     light: tuple[float, float, float] | None
     ambient: float
 
-    def words(self, draw: float) -> str:
-        """What a caption ends in, for a ``draw`` from 0..1: nothing, a side, or the bearing."""
-        if draw < UNTOLD:
-            return ""
-        told = (bearing if draw < UNTOLD + EXACT else view_words)(self.azimuth, self.elevation)
-        return f", {told}"
+    @property
+    def words(self) -> str:
+        return view_words(self.azimuth, self.elevation)
+
+    @property
+    def bearing(self) -> str:
+        return bearing(self.azimuth, self.elevation)
 
 
 @dataclass(frozen=True)
@@ -127,12 +128,19 @@ def block(
         for _ in range(views):
             taken, pictures = _taken(pair, rng, size)
             said = int(rng.integers(1 << 62))
-            told = "" if twins else taken.words(rng.random())
+            told = "" if twins else _ending(taken, rng.random())
             for second, one in enumerate(pair):
                 rgba.append(pictures[second])
                 captions.append(world.caption(one, np.random.default_rng(said)) + told)
                 owners.append(2 * number + second)
     return Block(np.stack(rgba), captions, np.array(owners))
+
+
+def _ending(taken: Shot, draw: float) -> str:
+    """What a caption tells of the view at its end, by a ``draw`` from 0..1: nothing, the bearing, or the side."""
+    if draw < UNTOLD:
+        return ""
+    return f", {taken.bearing if draw < UNTOLD + EXACT else taken.words}"
 
 
 def _taken(pair: tuple[world.Thing, ...], rng: np.random.Generator, size: int) -> tuple[Shot, list[NDArray[np.uint8]]]:

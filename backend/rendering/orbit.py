@@ -8,7 +8,9 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-BEARINGS = "abcdefghijklmnop"
+TURNS, RISE = "abcdefghijklmnop", 15.0
+BEARINGS = [(360.0 / len(TURNS) * turn, RISE * rise) for turn in range(len(TURNS)) for rise in range(7)]
+"""Azimuth and elevation, in degrees, in the middle of each ``bearing``."""
 
 
 def focal_length(fov: float, size: int) -> float:
@@ -57,7 +59,7 @@ def view_words(azimuth: float, elevation: float) -> str:
 def bearing(azimuth: float, elevation: float) -> str:
     """Just from where a view is, in words that only the embedded prior knows, few enough to fit behind any prompt: a
     letter for the sixteenth of a turn, "a" in front, and how many times 15 degrees above, such as "e2"."""
-    return f"{BEARINGS[round(azimuth / 360 * len(BEARINGS)) % len(BEARINGS)]}{max(round(elevation / 15), 0)}"
+    return f"{TURNS[round(azimuth / 360 * len(TURNS)) % len(TURNS)]}{max(round(elevation / RISE), 0)}"
 
 
 def _pose(right: NDArray[np.float64], back: NDArray[np.float64], eye: NDArray[np.float64]) -> NDArray[np.float64]:
