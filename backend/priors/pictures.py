@@ -15,13 +15,14 @@ from numpy.typing import NDArray
 from ..rendering.orbit import bearing, focal_length, orbit, view_words
 from ..rendering.raster import render
 from . import world
+from .ruins import Mesh, ruined
 from .world import colours
 
 TRAINING, HELD_OUT = 0, 1
 SHOTS = 5
 """To find a side from which twins differ: a part of another colour may be hidden."""
-TOLD, SEEN = 40, 0.004
-"""By how much of 255 a pixel has to differ, and what share of the pixels."""
+TOLD, SEEN, PLAIN = 40, 0.004, 0.02
+"""By how much of 255 a pixel has to differ, and what share of the pixels: for twins, and for ruins."""
 UNTOLD, EXACT = 0.15, 0.6
 """Shares of the captions that do not tell from where one looks, and that tell it by bearing."""
 
@@ -50,11 +51,13 @@ class Shot:
 @dataclass(frozen=True)
 class Block:
     """N pictures: rgba uint8 [N, S, S, 4] with straight alpha; captions of each; ``thing`` int64 [N], which thing of
-    the block it shows. With twins, pictures 2i and 2i + 1 show a thing and the same shape in other colours."""
+    the block it shows. With twins, pictures 2i and 2i + 1 show a thing and the same shape in other colours. ruins, none
+    or one for each pair, uint8 [N / 2, S, S, 4]: that thing, wrong."""
 
     rgba: NDArray[np.uint8]
     captions: list[str]
     thing: NDArray[np.int64]
+    ruins: NDArray[np.uint8]
 
 
 def shot(rng: np.random.Generator) -> Shot:
@@ -76,7 +79,12 @@ def shot(rng: np.random.Generator) -> Shot:
 
 def photograph(thing: world.Thing, shot: Shot, size: int, supersample: int = 2) -> NDArray[np.uint8]:
     """uint8 [size, size, 4], straight alpha."""
-    vertices, faces, shades = world.mesh_of(thing)
+    return picture_of(world.mesh_of(thing), shot, size, supersample)
+
+
+def picture_of(mesh: Mesh, shot: Shot, size: int, supersample: int = 2) -> NDArray[np.uint8]:
+    """uint8 [size, size, 4], straight alpha."""
+    vertices, faces, shades = mesh
     radius = float(np.sqrt((vertices**2).sum(1).max()))
     picture = render(
         vertices,
@@ -113,27 +121,40 @@ def twin(thing: world.Thing, rng: np.random.Generator) -> world.Thing:
 
 
 def block(
-    seed: int, index: int, *, things: int, views: int, size: int, twins: bool = False, part: int = TRAINING
+    seed: int,
+    index: int,
+    *,
+    things: int,
+    views: int,
+    size: int,
+    twins: bool = False,
+    ruins: bool = False,
+    part: int = TRAINING,
 ) -> Block:
     """The pictures of ``things`` new things, each from ``views`` sides and with a caption of its own.
 
-    Without twins, most captions end in words for the view (", front view") or in its bearing (", e2"). ``part``:
-    TRAINING or HELD_OUT.
+    Without twins, most captions end in words for the view (", front view") or in its bearing (", e2"). ruins:
+    with twins, those, too. ``part``: TRAINING or HELD_OUT.
     """
     rgba, captions, owners = [], [], []
+    wrong = np.zeros((things * views if ruins else 0, size, size, 4), np.uint8)
     for number in range(things):
         rng = np.random.default_rng((seed, part, index, number))
         thing = world.sample(rng)
         pair = (replace(thing, natural=False), twin(thing, rng)) if twins else (thing,)
-        for _ in range(views):
+        for view in range(views):
             taken, pictures = _taken(pair, rng, size)
+            if ruins:
+                wrong[number * views + view] = _ruin(
+                    thing, taken, pictures[0], np.random.default_rng(rng.integers(1 << 62))
+                )
             said = int(rng.integers(1 << 62))
             told = "" if twins else _ending(taken, rng.random())
             for second, one in enumerate(pair):
                 rgba.append(pictures[second])
                 captions.append(world.caption(one, np.random.default_rng(said)) + told)
                 owners.append(2 * number + second)
-    return Block(np.stack(rgba), captions, np.array(owners))
+    return Block(np.stack(rgba), captions, np.array(owners), wrong)
 
 
 def _ending(taken: Shot, draw: float) -> str:
@@ -148,7 +169,20 @@ def _taken(pair: tuple[world.Thing, ...], rng: np.random.Generator, size: int) -
     for _ in range(SHOTS):
         taken = shot(rng)
         pictures = [photograph(one, taken, size) for one in pair]
-        changed = np.abs(pictures[0].astype(np.int16) - pictures[-1]).max(-1) > TOLD
-        if len(pair) == 1 or changed.mean() > SEEN:
+        if len(pair) == 1 or _changed(*pictures) > SEEN:
             break
     return taken, pictures
+
+
+def _ruin(thing: world.Thing, taken: Shot, sound: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
+    """A picture of the thing with a fault that shows, beside the ``sound`` one."""
+    for _ in range(SHOTS):
+        picture = picture_of(ruined(thing, rng), taken, len(sound))
+        if _changed(sound, picture) > PLAIN:
+            break
+    return picture
+
+
+def _changed(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> float:
+    """The share of pixels that are not the same."""
+    return float((np.abs(one.astype(np.int16) - other).max(-1) > TOLD).mean())

@@ -12,6 +12,9 @@ Classifier", 2019):
     python -m backend.priors.train clip --out DIR
     python -m backend.priors.train clip --start DIR/export --attack 2 --samples 300000 --rate 3e-4 --out OTHER
 
+and on things that are wrong (``ruins``), which are changed to look right (Augustin et al., "Adversarial Robustness on
+In- and Out-Distribution Improves Explainability", 2020), with ``--ruins`` in addition.
+
 What a guide has made should be judged by another encoder, smaller and of pictures of its own:
 
     python -m backend.priors.train clip --scorer --samples 500000 --seed 1 --out DIR
@@ -51,6 +54,8 @@ KEPT = 0.5
 WHOLE = 0.1
 SPOILT = 1 / 8
 """Spoilt pictures for each true one."""
+TEMPTED = 2.0
+"""How much farther pictures are changed that are true of no caption."""
 TEMPERATURE = 0.01
 """The lowest."""
 TENSORS = "model.safetensors"
@@ -72,11 +77,13 @@ SCORER = Shape(vision_width=128, text_width=96, embedding=96)
 
 @dataclass(frozen=True)
 class Pool:
-    """Where a batch is taken from: ``things`` things at a time, from ``views`` sides each, ``uses`` times each."""
+    """Where a batch is taken from: ``things`` things at a time, from ``views`` sides each, ``uses`` times each, with
+    their ruins or without."""
 
     things: int = 1024
     views: int = 2
     uses: int = 2
+    ruins: bool = False
 
 
 def build(shape: Shape) -> CLIPModel:
@@ -150,17 +157,21 @@ class Batches:
         self.steps = self.pairs * pool.uses * 2 // plan.batch
         self._words = tokenizer.load()
         self.end: int = self._words.eos_token_id
-        make = partial(block, plan.seed, things=pool.things, views=pool.views, size=SIZE, twins=True)
+        make = partial(block, plan.seed, things=pool.things, views=pool.views, size=SIZE, twins=True, ruins=pool.ruins)
         self._ahead: Ahead[Block] = Ahead(make, workers)
         self._held = -1
 
-    def __getitem__(self, step: int) -> tuple[Tensor, Tensor, Tensor]:
-        """rgba [N, 4, S, S] in 0..1, tokens [N, T] and the number of each picture's thing [N]."""
+    def __getitem__(self, step: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """rgba [N, 4, S, S] in 0..1, tokens [N, T], the number of each picture's thing [N], and rgba of the ruins of
+        every other one, or of none."""
         index, turn = divmod(step, self.steps)
         if index != self._held:
             found = self._ahead[index]
             self._held = index
-            self._rgba = torch.from_numpy(found.rgba).permute(0, 3, 1, 2).contiguous().to(self.device)
+            self._rgba, self._ruins = (
+                torch.from_numpy(rgba).permute(0, 3, 1, 2).contiguous().to(self.device)
+                for rgba in (found.rgba, found.ruins)
+            )
             self._tokens = encode(self._words, found.captions).to(self.device)
             self._things = torch.from_numpy(found.thing).to(self.device)
         rng = np.random.default_rng((self.plan.seed, index))
@@ -168,19 +179,21 @@ class Batches:
         half = self.plan.batch // 2
         pairs = torch.from_numpy(order[turn * half : (turn + 1) * half]).to(self.device)
         places = torch.stack([2 * pairs, 2 * pairs + 1], 1).flatten()
-        return self._rgba[places].float() / 255, self._tokens[places], self._things[places]
+        ruins = self._ruins[pairs] if self.pool.ruins else self._ruins
+        return self._rgba[places].float() / 255, self._tokens[places], self._things[places], ruins.float() / 255
 
     def close(self) -> None:
         self._ahead.close()
 
 
 def attacked(
-    pictures: Tensor, radius: float, loss: Callable[[Tensor], Tensor], random: torch.Generator, steps: int = 2
+    pictures: Tensor, radius: Tensor, loss: Callable[[Tensor], Tensor], random: torch.Generator, steps: int = 2
 ) -> Tensor:
-    """Pictures [N, ...], each changed by up to ``radius`` (the length of all its changes), another share of it each, so
-    that ``loss`` of them rises as far as it does in a few steps of its gradient (Madry et al. 2018)."""
+    """Pictures [N, ...], each changed by up to its ``radius`` [N] (the length of all its changes), a random share of
+    it, so that ``loss`` of them rises as far as it does in a few steps of its gradient (Madry et al. 2018)."""
     count = len(pictures)
-    bounds = radius * torch.rand(count, generator=random, device=pictures.device).view(-1, *(1,) * (pictures.ndim - 1))
+    shares = torch.rand(count, generator=random, device=pictures.device)
+    bounds = (radius * shares).view(-1, *(1,) * (pictures.ndim - 1))
     change = torch.zeros_like(pictures)
     for _ in range(steps):
         seen = (pictures + change).requires_grad_()
@@ -202,10 +215,10 @@ def _unit(x: Tensor) -> Tensor:
 def step_loss(model: CLIPModel, batches: Batches, step: int, attack: float = 0.0) -> Tensor:
     """The loss of a step, on pictures that were changed against the model by up to ``attack``."""
     plan, device = batches.plan, batches.device
-    rgba, tokens, things = batches[step]
+    rgba, tokens, things, ruins = batches[step]
     random = generator(device, plan.seed, step)
     bad = spoilt(rgba[torch.randperm(len(rgba), generator=random, device=device)[: int(SPOILT * len(rgba))]], random)
-    pictures = augmented(torch.cat([rgba, bad]), random)
+    pictures = augmented(torch.cat([rgba, bad, ruins]), random)
     keep = None
     if step < (1 - WHOLE) * plan.steps:
         patches = (SIZE // PATCH) ** 2
@@ -222,7 +235,9 @@ def step_loss(model: CLIPModel, batches: Batches, step: int, attack: float = 0.0
         return contrast(seen, said, scale, truth)
 
     if attack:
-        pictures = attacked(pictures, attack, lambda x: loss(x, said.detach(), scale.detach()), random)
+        radius = torch.full((len(pictures),), attack, device=device)
+        radius[len(rgba) :] *= TEMPTED
+        pictures = attacked(pictures, radius, lambda x: loss(x, said.detach(), scale.detach()), random)
     return loss(pictures, said, scale)
 
 
@@ -249,10 +264,11 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--pool", type=int, default=Pool.things, help="things drawn at a time")
     parser.add_argument("--start", type=Path, help="exported folder whose weights to begin with")
     parser.add_argument("--attack", type=float, default=0.0, help="how far pictures are changed against the model")
+    parser.add_argument("--ruins", action="store_true", help="show it things that are wrong, too")
     parser.add_argument("--scorer", action="store_true", help="train the one that judges what the other has guided")
     given = parser.parse_args(argv)
     shape = SCORER if given.scorer else Shape()
-    train(*chosen(given, PLAN), shape, Pool(given.pool), given.workers, given.start, given.attack)
+    train(*chosen(given, PLAN), shape, Pool(given.pool, ruins=given.ruins), given.workers, given.start, given.attack)
 
 
 def train(

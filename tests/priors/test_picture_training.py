@@ -205,3 +205,29 @@ def test_generators_are_functions_of_their_numbers() -> None:
     seeds = [generator(device, a, b).initial_seed() for a in range(30) for b in range(30)]
     assert len(set(seeds)) == 900
     assert generator(device, 1, 2).initial_seed() == generator(device, 1, 2).initial_seed()
+
+
+def test_attacks_stay_within_their_bounds_and_raise_the_loss() -> None:
+    random = torch.Generator().manual_seed(0)
+    pictures = 0.3 + 0.4 * torch.rand(40, 3, 8, 8, generator=random)
+    liked = torch.randn(3, 8, 8, generator=random)
+    radius = torch.linspace(0, 1, 40)
+    found = train_clip.attacked(pictures, radius, lambda x: (x * liked).sum(), random)
+    changes = (found - pictures).flatten(1).norm(dim=1)
+    assert bool((changes <= radius + 1e-5).all()) and float((changes / radius.clamp_min(1e-6)).mean()) > 0.3
+    gained = ((found - pictures) * liked).sum((1, 2, 3))
+    straight = changes * liked.norm()
+    assert torch.allclose(gained, straight, atol=1e-3)  # of a linear loss, straight up its gradient
+    assert float(found.min()) >= 0 and float(found.max()) <= 1
+
+
+def test_the_dual_encoder_is_trained_on_ruins_that_tempt_it() -> None:
+    plan = Plan(samples=16 * 4, batch=16, rate=1e-3, seed=3, warm_up=2)
+    torch.manual_seed(0)
+    model = train_clip.build(CLIP)
+    batches = train_clip.Batches(plan, train_clip.Pool(things=4, views=2, uses=2, ruins=True), torch.device("cpu"))
+    rgba, tokens, things, ruins = batches[0]
+    assert len(rgba) == len(tokens) == len(things) == 16 and ruins.shape == (8, 4, 64, 64)
+    assert bool((ruins != rgba[::2]).flatten(1).any(1).all())
+    quiet, loud = (train_clip.step_loss(model, batches, 0, attack) for attack in (0.0, 4.0))
+    assert float(loud.detach()) > float(quiet.detach())
