@@ -145,9 +145,8 @@ def block(
         for view in range(views):
             taken, pictures = _taken(pair, rng, size)
             if ruins:
-                wrong[number * views + view] = _ruin(
-                    thing, taken, pictures[0], np.random.default_rng(rng.integers(1 << 62))
-                )
+                chance = np.random.default_rng((seed, part, index, number, view))
+                wrong[number * views + view] = _ruin(thing, taken, pictures[0], chance)
             said = int(rng.integers(1 << 62))
             told = "" if twins else _ending(taken, rng.random())
             for second, one in enumerate(pair):
