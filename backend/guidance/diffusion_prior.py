@@ -61,15 +61,17 @@ class DiffusionPrior:
         dtype: torch.dtype | None = None,
         frugal: bool = False,
         size: int = 0,
+        roughly: torch.dtype | None = None,
     ) -> None:
         """Loads it. dtype: float16 on CUDA and float32 elsewhere, unless given. frugal: a pass of the U-Net for each
-        prompt, instead of one for all. size: of the pictures; 0: what it was made for.
+        prompt, instead of one for all. size: of the pictures; 0: what it was made for. roughly: what ``noise`` multiplies in, where that is
+        quicker.
 
         Raises Gen3DError for a folder that holds no such pipeline, whole.
         """
         from diffusers import AutoencoderKL
 
-        self.device, self.frugal = torch.device(device), frugal
+        self.device, self.frugal, self.roughly = torch.device(device), frugal, roughly
         self._dtype = precision(self.device, dtype)
         self.pipeline: Any = load_pipeline(Path(folder), self._dtype)
         self._unet: Any = getattr(self.pipeline, "unet", None)
@@ -159,7 +161,8 @@ class DiffusionPrior:
         many, signal2 = len(said), self.signal2[t]
         added = {name: torch.cat([each.added[name] for each in said]) for name in said[0].added}
         asked = Said(torch.cat([each.words for each in said]), added)
-        predicted = self.predict(torch.cat([noisy] * many), torch.cat([t] * many), asked)
+        with torch.autocast(self.device.type, self.roughly, enabled=self.roughly is not None):
+            predicted = self.predict(torch.cat([noisy] * many), torch.cat([t] * many), asked)
         return [noise_of(part, noisy, signal2, self.prediction) for part in predicted.chunk(many)]
 
     def predict(self, noisy: Tensor, t: Tensor, said: Said) -> Tensor:

@@ -34,7 +34,7 @@ from ..rendering.viewpoints import DREAM_FUSION, View, Viewpoints
 from ..rendering.volume import composite
 from ..settings import DreamFusionSettings, GenerateSettings
 from . import dreaming
-from .devices import choose_device
+from .devices import choose_device, half_precision
 from .distillation import SIDES, Asking, Critic, Heard
 from .dream_descent import Descent, Learning
 from .dream_field import UNIT, DreamField, DreamShape
@@ -99,7 +99,7 @@ OWN = replace(
     albedo_until=0.5,
     ambient=0.5,
     textureless=0.0,
-    sparse=10.0,
+    sparse=5.0,
     learning=Learning(3e-2, 20, end=0.1, epsilon=1e-15),
 )
 """For the embedded prior, which knows small pictures of whole things in front of plain greys, lit by a lamp and a sky:
@@ -311,7 +311,9 @@ def listening(
     folder: Path, words: str, settings: GenerateSettings, device: torch.device, own: bool, bearings: bool
 ) -> tuple[DiffusionPrior, Heard]:
     """The model in a folder, and what it makes of ``prompts`` and of what to avoid. own: it is the embedded one."""
-    prior = DiffusionPrior(folder, device, frugal=settings.dreamfusion.frugal)
+    prior = DiffusionPrior(
+        folder, device, frugal=settings.dreamfusion.frugal, roughly=half_precision(device, own) if own else None
+    )
     dreaming.adapt(prior, settings, own)
     asked = prompts(words, settings.dreamfusion, bearings)
     return prior, Heard(tuple(asked), *prior.say(list(asked.values()), settings.negative_prompt.strip()))
