@@ -43,6 +43,7 @@ SCORERS = ("clip-vit-b32", "clip-vit-b16", "clip-vit-l14")  # the first that is 
 STYLE_ADAPTERS = ("ip-adapter-sd15", "ip-adapter-sdxl")
 SHEET, SMALL = 192, 128  # pixels, of one view
 SHEET_FROM = [30.0, 120.0, 210.0, 300.0]
+BACKDROP = 0.8  # sRGB grey, in front of which white things are seen, too
 JUDGED_FROM = (0.0, 45.0, 90.0, 135.0, 180.0, 225.0, 270.0, 315.0)
 
 
@@ -173,7 +174,7 @@ def make(
         thing = _restored(field, done[index])
         made = yield from ways.write(thing, settings, metres, place, out, progress, after)
         objects.append({"seed": settings.seed + index, **scores[index], **made})
-        sheet.append(beside(ways.look(thing, SHEET_FROM, SHEET, 1.0)))
+        sheet.append(beside(ways.look(thing, SHEET_FROM, SHEET, BACKDROP)))
     seconds = round(time.perf_counter() - began, 3)
     return {"steps": iterations, "seconds": seconds, **_told(objects, sheet, field.origin.device, out), "notes": notes}
 
@@ -281,7 +282,7 @@ def view(azimuth: float) -> View:
     return View(orbit(azimuth, ELEVATION, DISTANCE), FOCAL, azimuth, ELEVATION)
 
 
-def looked_at(field: DreamField, azimuths: list[float], size: int, backdrop: float = 1.0) -> Tensor:
+def looked_at(field: DreamField, azimuths: list[float], size: int, backdrop: float = BACKDROP) -> Tensor:
     """sRGB [N, 3, size, size] of the field from around, in front of a grey."""
     seen = field.render(*rays([view(azimuth) for azimuth in azimuths], size, field.origin, UNIT), 1 / (FOCAL * size))
     rgb = seen.rgb + backdrop * (1 - seen.opacity[:, None])

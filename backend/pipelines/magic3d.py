@@ -365,7 +365,7 @@ def rough(thing: Magic) -> DreamField | None:
     return thing.coarse if thing.refined else None
 
 
-def look(thing: Magic, azimuths: list[float], size: int, backdrop: float = 1.0) -> Tensor:
+def look(thing: Magic, azimuths: list[float], size: int, backdrop: float = dreaming.BACKDROP) -> Tensor:
     """sRGB [N, 3, size, size] of a thing from around, in front of a grey."""
     if not thing.refined:
         return dreaming.looked_at(thing.coarse, azimuths, size, backdrop)

@@ -89,6 +89,16 @@ def test_one_prompt_at_a_time_hears_the_same(folder: Path) -> None:
         assert torch.allclose(one, other, atol=1e-5)
 
 
+def test_multiplying_roughly_hears_nearly_the_same(folder: Path) -> None:
+    exactly, roughly = DiffusionPrior(folder), DiffusionPrior(folder, roughly=torch.bfloat16)
+    side = int(exactly._unet.config.sample_size)
+    noisy, t = torch.randn(2, exactly.channels, side, side), torch.tensor([20, 700])
+    said = exactly.say(["a cat", "a dog"])
+    for one, other in zip(exactly.noise(noisy, t, *said), roughly.noise(noisy, t, *said), strict=True):
+        assert other.dtype == torch.float32 and not torch.equal(one, other)
+        assert float((one - other).norm() / one.norm()) < 0.02
+
+
 def test_what_has_no_unet_is_refused(clip_folder: Path) -> None:
     with pytest.raises(Gen3DError, match="model_index"):
         DiffusionPrior(clip_folder)

@@ -58,7 +58,7 @@ def test_it_begins_as_the_surface_of_the_field(field: DreamField, ball: Mesh) ->
     assert away.mean() < 0.5 * layer and away.max() < 2 * layer
     azimuths = [30.0, 210.0]
     views = [dreaming.view(azimuth) for azimuth in azimuths]
-    seen = dreaming.looked_at(field, azimuths, 48)
+    seen = dreaming.looked_at(field, azimuths, 48, 1.0)
     with torch.no_grad():
         light = made.render(made.surface(), views, 48)
     own = (light[..., :3] + 1 - light[..., 3:]).permute(0, 3, 1, 2)
