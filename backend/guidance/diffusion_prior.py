@@ -64,8 +64,8 @@ class DiffusionPrior:
         roughly: torch.dtype | None = None,
     ) -> None:
         """Loads it. dtype: float16 on CUDA and float32 elsewhere, unless given. frugal: a pass of the U-Net for each
-        prompt, instead of one for all. size: of the pictures; 0: what it was made for. roughly: what ``noise`` multiplies in, where that is
-        quicker.
+        prompt, instead of one for all. size: of the pictures; 0: what it was made for. roughly: what ``noise``
+        multiplies in, where that is quicker.
 
         Raises Gen3DError for a folder that holds no such pipeline, whole.
         """
