@@ -103,8 +103,9 @@ OWN = replace(
     learning=Learning(3e-2, 20, end=0.1, epsilon=1e-15),
 )
 """For the embedded prior, which knows small pictures of whole things in front of plain greys, lit by a lamp and a sky:
-as large as it has seen them, where every other size is another wish. Greys that are farther apart than these are
-mended with fog. Without Perp-Neg its chairs have a back on every side."""
+as large as it has seen them, where every other size is another wish. In front of greys that are farther apart than
+these, silver and grey things are less dark, but mushrooms lose their stems and lamps their stands. Without Perp-Neg its
+chairs have a back on every side."""
 OWN_SHAPE = DreamShape(air=-6.0, blob=4.0, density=30.0, soft=0.02)
 
 
@@ -311,9 +312,8 @@ def listening(
     folder: Path, words: str, settings: GenerateSettings, device: torch.device, own: bool, bearings: bool
 ) -> tuple[DiffusionPrior, Heard]:
     """The model in a folder, and what it makes of ``prompts`` and of what to avoid. own: it is the embedded one."""
-    prior = DiffusionPrior(
-        folder, device, frugal=settings.dreamfusion.frugal, roughly=half_precision(device, own) if own else None
-    )
+    roughly = half_precision(device, trained_so=True) if own else None
+    prior = DiffusionPrior(folder, device, frugal=settings.dreamfusion.frugal, roughly=roughly)
     dreaming.adapt(prior, settings, own)
     asked = prompts(words, settings.dreamfusion, bearings)
     return prior, Heard(tuple(asked), *prior.say(list(asked.values()), settings.negative_prompt.strip()))

@@ -45,7 +45,8 @@ ABOUT = {
         "Symmetric contrastive loss. Each batch holds things beside twins of the same shape in other colours; pictures "
         "that are spoilt the way young radiance fields are (wrong colours, hardly there, blurred, specks) belong to no "
         "caption. Random plain, noise, checkerboard and Fourier backgrounds; crops, blur, translucency and specks. "
-        "Most steps see half of the patches.",
+        "Most steps see half of the patches. In the end pictures are changed against it, and things that are wrong (a "
+        "part missing or astray, swollen, squashed, toppled, molten, mere lumps, fragments) are changed to look right.",
         "It guides fields towards simple shapes in plain colours. As a judge of results it is lenient with its own "
         "kind: score what it guided with another encoder.",
     ),
@@ -53,7 +54,7 @@ ABOUT = {
         "Gen3D's embedded scorer",
         "A dual encoder like the embedded one that guides Dream Fields, smaller, and trained on other pictures from "
         "other random weights: it ranks results of several seeds, and R-Precision is told by it.",
-        "As the one that guides.",
+        "As the one that guides, without pictures that are changed against it and without things that are wrong.",
         "It judges by the words and things of its world: its figures compare results of Gen3D with each other.",
     ),
     "unet": (

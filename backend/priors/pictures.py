@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from ..rendering.orbit import bearing, focal_length, orbit, view_words
 from ..rendering.raster import render
 from . import world
-from .ruins import Mesh, ruined
+from .ruins import ruined
 from .world import colours
 
 TRAINING, HELD_OUT = 0, 1
@@ -79,12 +79,7 @@ def shot(rng: np.random.Generator) -> Shot:
 
 def photograph(thing: world.Thing, shot: Shot, size: int, supersample: int = 2) -> NDArray[np.uint8]:
     """uint8 [size, size, 4], straight alpha."""
-    return picture_of(world.mesh_of(thing), shot, size, supersample)
-
-
-def picture_of(mesh: Mesh, shot: Shot, size: int, supersample: int = 2) -> NDArray[np.uint8]:
-    """uint8 [size, size, 4], straight alpha."""
-    vertices, faces, shades = mesh
+    vertices, faces, shades = world.mesh_of(thing)
     radius = float(np.sqrt((vertices**2).sum(1).max()))
     picture = render(
         vertices,
@@ -176,7 +171,7 @@ def _taken(pair: tuple[world.Thing, ...], rng: np.random.Generator, size: int) -
 def _ruin(thing: world.Thing, taken: Shot, sound: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
     """A picture of the thing with a fault that shows, beside the ``sound`` one."""
     for _ in range(SHOTS):
-        picture = picture_of(ruined(thing, rng), taken, len(sound))
+        picture = photograph(ruined(thing, rng), taken, len(sound))
         if _changed(sound, picture) > PLAIN:
             break
     return picture

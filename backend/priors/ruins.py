@@ -8,100 +8,97 @@ astray, swollen, squashed, toppled, molten, or among fragments.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
-from .world.solids import Floats, Ints, ball
-from .world.things import Thing
+from .world.solids import Solid, ball
+from .world.things import Part, Thing
 
-Mesh = tuple[Floats, Ints, Floats]
+Rng = np.random.Generator
+Vector = NDArray[np.floating]
 FAULTS = ("missing", "astray", "swollen", "toppled", "squashed", "molten", "lumps", "strewn")
+OF_A_PART = ("missing", "astray", "swollen")
 
 
-def ruined(thing: Thing, rng: np.random.Generator, fault: str = "") -> Mesh:
-    """A thing with one of FAULTS, any unless it is named: vertices [V, 3], faces [F, 3] and colours [F, 3] as of
-    ``mesh_of``."""
+def ruined(thing: Thing, rng: Rng, fault: str = "") -> Thing:
+    """A thing with one of FAULTS, any unless it is named. For its triangles only: nothing tells what is inside of
+    solids that are molten."""
     fault = fault or str(rng.choice(FAULTS))
-    pieces = _pieces(thing)
-    one = int(rng.integers(len(pieces)))
-    if fault in ("missing", "astray", "swollen") and len(pieces) == 1:
+    parts = list(thing.parts)
+    one = int(rng.integers(len(parts)))
+    if fault in OF_A_PART and len(parts) == 1:
         fault = "molten"
     if fault == "missing":
-        del pieces[one]
+        del parts[one]
     elif fault == "astray":
-        vertices, faces, shade = pieces[one]
-        pieces[one] = (vertices + rng.uniform(0.25, 0.6) * _direction(rng), faces, shade)
+        away = rng.uniform(0.25, 0.6) * _direction(rng)
+        parts[one] = _changed(parts[one], lambda solid: solid.at(*away))
     elif fault == "swollen":
-        vertices, faces, shade = pieces[one]
-        middle = vertices.mean(0)
-        size = rng.uniform(0.3, 0.5) if rng.random() < 0.5 else rng.uniform(1.8, 3)
-        pieces[one] = (middle + size * (vertices - middle), faces, shade)
+        parts[one] = _swollen(parts[one], rng)
     elif fault == "toppled":
-        turn = _turn(rng.uniform(60, 300), 1 if rng.random() < 0.5 else 0)
-        pieces = [(vertices @ turn.T, faces, shade) for vertices, faces, shade in pieces]
+        degrees = float(rng.uniform(60, 300))
+        axis = "y" if rng.random() < 0.5 else "x"
+        parts = [_changed(part, lambda solid: solid.turned(axis, degrees)) for part in parts]
     elif fault == "squashed":
         scale = np.ones(3)
         scale[rng.integers(3)] = rng.uniform(0.2, 0.45)
-        pieces = [(vertices * scale, faces, shade) for vertices, faces, shade in pieces]
+        parts = [_changed(part, lambda solid: solid.scaled(*scale)) for part in parts]
     elif fault == "molten":
-        waves, phases = rng.normal(0, 5, (4, 3)), rng.uniform(0, 2 * np.pi, 4)
-        swings = rng.normal(0, 0.1, (4, 3))
-        pieces = [
-            (vertices + np.sin(vertices @ waves.T + phases) @ swings, faces, shade) for vertices, faces, shade in pieces
-        ]
+        parts = _molten(parts, rng)
     elif fault == "lumps":
-        if rng.random() < 0.5:  # one for all of it, in the colour of the largest part
-            whole = np.concatenate([vertices for vertices, _, _ in pieces])
-            pieces = [(whole, *max(pieces, key=lambda piece: float(np.ptp(piece[0], 0).prod()))[1:])]
-        pieces = [_lump(vertices.min(0), vertices.max(0), shade) for vertices, _, shade in pieces]
+        parts = _lumps(parts, rng)
     else:
         for _ in range(int(rng.integers(1, 5))):
-            shade = pieces[int(rng.integers(len(pieces)))][2]
+            like = parts[int(rng.integers(len(parts)))]
             middle, half = rng.uniform(0.35, 0.8) * _direction(rng), rng.uniform(0.05, 0.25, 3)
-            pieces.append(_lump(middle - half, middle + half, shade))
-    return _joined(pieces)
+            parts.append(_lump(like, middle - half, middle + half))
+    return replace(thing, parts=tuple(parts))
 
 
-Piece = tuple[NDArray[np.floating], Ints, NDArray[np.floating]]
-"""vertices [V, 3], faces [F, 3], one colour [3]."""
+def _swollen(part: Part, rng: Rng) -> Part:
+    """Far too small or too large, about its middle."""
+    x, y, z = _vertices(part).mean(0)
+    size = rng.uniform(0.3, 0.5) if rng.random() < 0.5 else rng.uniform(1.8, 3)
+    return _changed(part, lambda solid: solid.at(-x, -y, -z).scaled(size, size, size).at(x, y, z))
 
 
-def _pieces(thing: Thing) -> list[Piece]:
-    """The solids of each part in one."""
-    pieces: list[Piece] = []
-    for part in thing.parts:
-        starts = np.cumsum([0, *(len(solid.vertices) for solid in part.solids)])
-        faces = [solid.faces + start for solid, start in zip(part.solids, starts[:-1], strict=True)]
-        vertices = np.concatenate([solid.vertices for solid in part.solids])
-        pieces.append((vertices, np.concatenate(faces), np.asarray(part.colour.rgb)))
-    return pieces
+def _molten(parts: list[Part], rng: Rng) -> list[Part]:
+    """Swung to and fro by a few long waves."""
+    waves, phases = rng.normal(0, 5, (4, 3)), rng.uniform(0, 2 * np.pi, 4)
+    swings = rng.normal(0, 0.1, (4, 3))
+
+    def swung(solid: Solid) -> Solid:
+        moves = np.sin(solid.vertices @ waves.T + phases) @ swings
+        return replace(solid, vertices=(solid.vertices + moves).astype(np.float32))
+
+    return [_changed(part, swung) for part in parts]
 
 
-def _lump(low: NDArray[np.floating], high: NDArray[np.floating], shade: NDArray[np.floating]) -> Piece:
-    """An ellipsoid in a box."""
-    round_one = ball(1.0)
-    return (low + high) / 2 + round_one.vertices * (high - low) / 2, round_one.faces, shade
+def _lumps(parts: list[Part], rng: Rng) -> list[Part]:
+    """One for each part or, as often, for all of it, in the colour of the largest part."""
+    if rng.random() < 0.5:
+        largest = max(parts, key=lambda part: float(np.ptp(_vertices(part), 0).prod()))
+        parts = [replace(largest, solids=tuple(solid for part in parts for solid in part.solids))]
+    return [_lump(part, _vertices(part).min(0), _vertices(part).max(0)) for part in parts]
 
 
-def _direction(rng: np.random.Generator) -> NDArray[np.float64]:
+def _lump(like: Part, low: Vector, high: Vector) -> Part:
+    """An ellipsoid in a box, as a part of the colour of another."""
+    return replace(like, solids=(ball(1.0).scaled(*(high - low) / 2).at(*(low + high) / 2),))
+
+
+def _changed(part: Part, change: Callable[[Solid], Solid]) -> Part:
+    return replace(part, solids=tuple(change(solid) for solid in part.solids))
+
+
+def _vertices(part: Part) -> Vector:
+    return np.concatenate([solid.vertices for solid in part.solids])
+
+
+def _direction(rng: Rng) -> Vector:
     direction = rng.normal(size=3)
-    found: NDArray[np.float64] = direction / np.linalg.norm(direction)
+    found: Vector = direction / np.linalg.norm(direction)
     return found
-
-
-def _turn(degrees: float, axis: int) -> NDArray[np.float64]:
-    """About x (0) or y (1)."""
-    cosine, sine = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
-    first, second = ((1, 2), (2, 0))[axis]
-    matrix = np.eye(3)
-    matrix[first, first] = matrix[second, second] = cosine
-    matrix[first, second], matrix[second, first] = -sine, sine
-    return matrix
-
-
-def _joined(pieces: list[Piece]) -> Mesh:
-    starts = np.cumsum([0, *(len(vertices) for vertices, _, _ in pieces)])
-    vertices = np.concatenate([vertices for vertices, _, _ in pieces]).astype(np.float32)
-    faces = np.concatenate([faces + start for (_, faces, _), start in zip(pieces, starts[:-1], strict=True)])
-    shades = np.concatenate([np.tile(shade, (len(faces), 1)) for _, faces, shade in pieces])
-    return vertices, faces.astype(np.int32), shades.astype(np.float32)

@@ -14,7 +14,7 @@ def test_a_fault_changes_the_thing_and_leaves_a_mesh(fault: str) -> None:
     for seed in range(20):
         thing = world.sample(np.random.default_rng(seed))
         sound = world.mesh_of(thing)
-        vertices, faces, shades = ruined(thing, np.random.default_rng(seed), fault)
+        vertices, faces, shades = world.mesh_of(ruined(thing, np.random.default_rng(seed), fault))
         assert vertices.dtype == shades.dtype == np.float32 and faces.dtype == np.int32
         assert len(faces) == len(shades) > 0 and faces.min() >= 0 and faces.max() < len(vertices)
         assert np.isfinite(vertices).all() and np.abs(vertices).max() < 4
@@ -28,8 +28,8 @@ def test_without_a_part_there_are_fewer_triangles_and_among_fragments_more() -> 
         thing = world.sample(np.random.default_rng(seed))
         count = len(world.mesh_of(thing)[1])
         if len(thing.parts) > 1:
-            assert len(ruined(thing, np.random.default_rng(0), "missing")[1]) < count
-        assert len(ruined(thing, np.random.default_rng(0), "strewn")[1]) > count
+            assert len(world.mesh_of(ruined(thing, np.random.default_rng(0), "missing"))[1]) < count
+        assert len(world.mesh_of(ruined(thing, np.random.default_rng(0), "strewn"))[1]) > count
 
 
 def test_ruins_stand_beside_their_pairs_and_look_different() -> None:
