@@ -219,8 +219,12 @@ class GenerateSettings:
         0, low=0, high=512, help="side in pixels of the pictures that a field is trained on; 0 takes the preset's"
     )
     views: int = option(0, low=0, high=64, help="pictures of a field in each training step; 0 takes the preset's")
-    start: str = option(
-        "", subtype="path", help="mesh (PLY or GLB) or result folder that a field begins as; empty: a ball of fog"
+    start: str = option("", subtype="path", help="mesh (PLY or GLB) or result folder that a field begins as")
+    begin: str = option(
+        "auto",
+        choices=("auto", "fog", "points"),
+        help="what a field begins as without a start: a ball of fog, or the points that Point-E makes of the words; "
+        "auto: points with embedded priors",
     )
     scorer: str = option("", help="CLIP by which several results of one prompt are ranked; empty takes what is there")
     lora: str = option(
@@ -273,9 +277,9 @@ class GenerateSettings:
 
 TITLES = {"point-e": "Point-E", "dream-fields": "Dream Fields", "dreamfusion": "DreamFusion", "magic3d": "Magic3D"}
 DISTILLED = (
-    "negative_prompt", "start", "preset", "iterations", "rendered", "views", "guidance", "weights", "scorer", "lora",
-    "lora_scale", "inversion", "token", "style", "style_adapter", "style_scale", "faces", "texture", "normal_map",
-    "dreamfusion",
+    "negative_prompt", "start", "begin", "preset", "iterations", "rendered", "views", "guidance", "weights", "scorer",
+    "lora", "lora_scale", "inversion", "token", "style", "style_adapter", "style_scale", "faces", "texture",
+    "normal_map", "dreamfusion",
 )  # fmt: skip
 """What systems can be told that a text-to-image model guides."""
 SYSTEMS = {
@@ -284,8 +288,8 @@ SYSTEMS = {
         "texture", "normal_map", "save_points",
     ),
     "dream-fields": (
-        "start", "preset", "iterations", "rendered", "views", "weights", "scorer", "resolution", "faces", "texture",
-        "normal_map", "dream_fields",
+        "start", "begin", "preset", "iterations", "rendered", "views", "weights", "scorer", "resolution", "faces",
+        "texture", "normal_map", "dream_fields",
     ),
     "dreamfusion": (*DISTILLED, "resolution"),
     "magic3d": (*DISTILLED, "magic3d"),

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator
 from typing import Any, TypeVar
 
+R = TypeVar("R")
 S = TypeVar("S")
 T = TypeVar("T")
 
@@ -15,8 +16,8 @@ def between(work: Generator[float, None, T], start: float, end: float) -> Genera
     return told_as(work, lambda share: start + (end - start) * share)
 
 
-def told_as(work: Generator[float, None, T], say: Callable[[float], S]) -> Generator[S, None, T]:
-    """The same work, which tells what ``say`` makes of its shares."""
+def told_as(work: Generator[R, None, T], say: Callable[[R], S]) -> Generator[S, None, T]:
+    """The same work, which tells what ``say`` makes of what it tells."""
     while True:
         try:
             share = next(work)

@@ -42,6 +42,7 @@ TITLES = {
     "around": "Center",
     "auto": "Automatic",
     "bake_faces": "Faces",
+    "begin": "Begin As",
     "bake_normals": "Normal Map",
     "bake_size": "Texture Size",
     "cpu": "CPU",
@@ -79,6 +80,10 @@ EXPLAINED = {
     "cuda": "An NVIDIA graphics card, or an AMD one with ROCm",
     "mps": "The graphics of an Apple processor",
     "device.auto": "The best device that the backend has",
+    "begin.auto": "Points with the embedded priors, fog with published weights",
+    "fog": "A ball of fog in the middle",
+    "points": "What Point·E makes of the same words, which takes a few seconds more and keeps things from having several "
+    "faces",
     "scene.auto": "One object where the pictures have transparent backgrounds, else a whole surrounding",
     "objects": "The middle of the objects that are captured",
     "cursor": "Where the 3D cursor is",

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from .. import weights
 from ..errors import Gen3DError
+from ..geometry.mesh import Mesh
 from ..guidance.clip import Clip
 from ..priors import embedded
 from ..rendering import backgrounds, viewpoints
@@ -27,6 +28,7 @@ from ..rendering.viewpoints import DREAM_FIELDS, Viewpoints
 from ..rendering.volume import composite
 from ..settings import GenerateSettings
 from . import dreaming
+from .beginning import from_points
 from .devices import choose_device
 from .dream_descent import Descent, Learning
 from .dream_field import UNIT, DreamField, DreamShape
@@ -85,6 +87,8 @@ FAST = replace(
     learning=Learning(1e-2, 20, end=0.1, epsilon=1e-15),
 )
 FAST_SHAPE = DreamShape(soft=0.02)
+BEGUN = 150
+"""Iterations, where there is a shape already."""
 
 
 def generate(settings: GenerateSettings, out: Path, resume: Snapshot | None = None) -> Pipeline:
@@ -100,22 +104,26 @@ def generate(settings: GenerateSettings, out: Path, resume: Snapshot | None = No
     clip = Clip(folder, device)
     if rest := clip.beyond(words):
         notes.append(f"The prompt is too long to be read to its end: {rest[:80]!r} was left out.")
-    plan, shape = planned(settings)
+    plan, shape = planned(settings, guide.startswith("embedded/"))
 
-    def begin(seed: int) -> DreamFieldsTraining:
+    def begin(seed: int, start: Mesh | Path | None) -> DreamFieldsTraining:
         torch.manual_seed(seed)
         field = DreamField(shape).to(device)
-        if settings.start:
-            begin_as(field, Path(settings.start), seed)
+        if start is not None:
+            begin_as(field, start, seed)
         return DreamFieldsTraining(field, clip, words, plan, seed)
 
     content = yield from dreaming.make(settings, out, resume, begin, plan.iterations, guide, words)
     return {**content, "prior": guide, "notes": [*notes, *content.get("notes", ())]}
 
 
-def planned(settings: GenerateSettings) -> tuple[DreamFieldsPlan, DreamShape]:
-    """What the settings ask for."""
+def planned(settings: GenerateSettings, own: bool) -> tuple[DreamFieldsPlan, DreamShape]:
+    """What the settings ask for. own: of the embedded guide."""
     plan, shape = (FAST, FAST_SHAPE) if settings.preset == "fast" else (PAPER, PAPER_SHAPE)
+    if settings.start or from_points(settings, own):
+        plan = replace(plan, tinted=False)
+        if settings.preset == "fast":
+            plan = replace(plan, iterations=BEGUN)
     chosen = settings.dream_fields
     plan = replace(
         plan,
@@ -123,8 +131,6 @@ def planned(settings: GenerateSettings) -> tuple[DreamFieldsPlan, DreamShape]:
         size=settings.rendered or plan.size,
         views=settings.views or plan.views,
     )
-    if settings.start:
-        plan = replace(plan, tinted=False)
     if not chosen.poses:
         plan = replace(plan, viewpoints=replace(plan.viewpoints, azimuth=(0.0, 0.0)))
     if not chosen.transmittance:

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from .. import weights
 from ..errors import Gen3DError
 from ..fields.positional_encoding import positional_encoding
+from ..geometry.mesh import Mesh
 from ..guidance.diffusion_prior import DiffusionPrior
 from ..priors import embedded
 from ..rendering import viewpoints
@@ -34,6 +35,7 @@ from ..rendering.viewpoints import DREAM_FUSION, View, Viewpoints
 from ..rendering.volume import composite
 from ..settings import DreamFusionSettings, GenerateSettings
 from . import dreaming
+from .beginning import from_points
 from .devices import choose_device, half_precision
 from .distillation import SIDES, Asking, Critic, Heard
 from .dream_descent import Descent, Learning
@@ -106,6 +108,8 @@ OWN = replace(
 as large as it has seen them, where every other size is another wish. In front of greys that are farther apart than
 these, silver and grey things are less dark, but mushrooms lose their stems and lamps their stands. Without Perp-Neg its
 chairs have a back on every side."""
+BEGUN = replace(OWN, iterations=120, asking=replace(OWN.asking, times=(0.2, 0.8)))
+"""Where there is a shape already, which most noise would make them forget."""
 OWN_SHAPE = DreamShape(air=-6.0, blob=4.0, density=30.0, soft=0.02)
 
 
@@ -266,11 +270,11 @@ def generate(settings: GenerateSettings, out: Path, resume: Snapshot | None = No
     prior.forget_words()
     critic = Critic(prior, heard, plan.asking)
 
-    def begin(seed: int) -> DreamFusionTraining:
+    def begin(seed: int, start: Mesh | Path | None) -> DreamFusionTraining:
         torch.manual_seed(seed)
         made = DreamField(shape).to(device)
-        if settings.start:
-            begin_as(made, Path(settings.start), seed)
+        if start is not None:
+            begin_as(made, start, seed)
         return DreamFusionTraining(made, critic, plan, seed, picture if chosen.reference else None)
 
     content = yield from dreaming.make(settings, out, resume, begin, plan.iterations, guide, words)
@@ -282,6 +286,8 @@ def generate(settings: GenerateSettings, out: Path, resume: Snapshot | None = No
 def planned(settings: GenerateSettings, own: bool) -> tuple[DreamFusionPlan, DreamShape]:
     """What the settings ask for. own: of the embedded prior."""
     plan, shape = (OWN, OWN_SHAPE) if own else (FAST, FAST_SHAPE)
+    if own and (settings.start or from_points(settings, own)):
+        plan = BEGUN
     if settings.preset == "paper":
         plan, shape = PAPER, PAPER_SHAPE
     return asked(plan, settings), shape

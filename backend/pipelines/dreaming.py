@@ -29,14 +29,15 @@ from ..priors import embedded
 from ..rendering.orbit import orbit
 from ..rendering.viewpoints import View, rays
 from ..settings import GenerateSettings, MeshSettings
-from ..shares import ended
-from . import novel_views, radiance
+from ..shares import ended, told_as
+from . import beginning, novel_views, radiance
 from .dream_field import UNIT, DreamField
 from .meshing import make_mesh
 from .progress import Pipeline, Progress, Snapshot, telling
 from .radiance import Scene
 
 BEGUN, TRAINED = 0.02, 0.85  # share of the whole job that is then done
+SHAPED = 0.2  # of the making of a thing, when it has points to begin with
 YIELD_SECONDS = 0.1
 DISTANCE, ELEVATION, FOCAL = 4.0, 20.0, 1.5  # of the cameras that look at what was made, in sides of half the cube
 SCORERS = ("clip-vit-b32", "clip-vit-b16", "clip-vit-l14")  # the first that is installed and is not the guide
@@ -119,7 +120,7 @@ def make(
     settings: GenerateSettings,
     out: Path,
     resume: Snapshot | None,
-    begin: Callable[[int], Training],
+    begin: Callable[[int, Mesh | Path | None], Training],
     iterations: int,
     guide: str,
     words: str,
@@ -127,10 +128,10 @@ def make(
 ) -> Pipeline:
     """Things of all seeds and their files in ``out``: meshes, fields, and a sheet of what they look like.
 
-    begin: makes the training of a seed. guide: what guides it; several are ranked by a CLIP other than that, best
-    first, which is asked for the ``words``. ways: unless given, those of fields.
+    begin: makes the training of a seed, of a thing that begins as a shape or as fog. guide: what guides it; several are
+    ranked by a CLIP other than that, best first, which is asked for the ``words``. ways: unless given, those of fields.
     """
-    ways = ways or FIELDS
+    ways, own = ways or FIELDS, guide.startswith("embedded/")
     began, count = time.perf_counter(), settings.count
     done: list[dict[str, Tensor]] = []
     training: Training | None = None
@@ -148,18 +149,27 @@ def make(
         copies = {name: value.detach().to("cpu", copy=True) for name, value in tensors.items()}
         return Snapshot(copies, {**facts, "done": len(done), "training": training is not None})
 
+    def shaping(progress: Progress) -> Progress:
+        share = (len(done) + SHAPED * progress.fraction) / count
+        fraction = BEGUN + (TRAINED - BEGUN) * share
+        return replace(progress, fraction=fraction, snapshot=snapshot if done else None)
+
     while len(done) < count:
-        training = begin(settings.seed + len(done))
+        training, seed = None, settings.seed + len(done)
         if resume is not None and resume.facts["training"]:
+            training = begin(seed, None)
             training.field.load_state_dict(_under("field.", resume.tensors))
             training.restore(_under("training.", resume.tensors), resume.facts)
+        else:
+            training = begin(seed, (yield from told_as(beginning.shape(settings, own, seed), shaping)))
         resume = None
-        yield from _train(training, iterations, (len(done), count), settings, metres, snapshot, ways)
+        within = len(done), count, SHAPED if beginning.from_points(settings, own) else 0.0
+        yield from _train(training, iterations, within, settings, metres, snapshot, ways)
         done.append({name: value.detach().cpu().clone() for name, value in training.field.state_dict().items()})
-    training = begin(settings.seed) if training is None else training
+    training = begin(settings.seed, None) if training is None else training
     field, training = training.field.eval(), None
 
-    order, notes = list(range(count)), []
+    order, notes = list(range(count)), [beginning.NOTE] if beginning.from_points(settings, own) else []
     scores: list[dict[str, float]] = [{} for _ in done]
     if count > 1 and (found := scorer(settings, guide, field.origin.device)) is not None:
         yield Progress("evaluate", 0, count, TRAINED, snapshot=snapshot)
@@ -205,13 +215,13 @@ def _so_far(rough: DreamField, settings: GenerateSettings, metres: float, seed: 
 def _train(
     training: Training,
     iterations: int,
-    place: tuple[int, int],
+    place: tuple[int, int, float],
     settings: GenerateSettings,
     metres: float,
     snapshot: Callable[[], Snapshot],
     ways: Ways,
 ) -> Generator[Progress, None, None]:
-    """Trains one thing, the ``place[0]``-th of ``place[1]``."""
+    """Trains one thing, the ``place[0]``-th of ``place[1]``, of whose work a share, ``place[2]``, is done."""
     field, told, first, began = training.field, 0.0, training.steps, time.perf_counter()
     refined = ways.rough(field) is not None
     while training.steps < iterations:
@@ -221,7 +231,7 @@ def _train(
         if now - told < YIELD_SECONDS and rough is None and training.steps < iterations:
             continue
         told, refined = now, refined or rough is not None
-        share = (place[0] + training.steps / iterations) / place[1]
+        share = (place[0] + place[2] + (1 - place[2]) * training.steps / iterations) / place[1]
         left = place[1] * iterations * (1 - share) * (now - began) / (training.steps - first)
         yield Progress(
             "train",

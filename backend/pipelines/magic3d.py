@@ -39,6 +39,7 @@ from ..rendering.viewpoints import DREAM_FUSION, View, Viewpoints
 from ..settings import GenerateSettings, MeshSettings
 from ..shares import between, ended
 from . import dreamfusion, dreaming, meshing
+from .beginning import from_points
 from .devices import choose_device
 from .distillation import Asking, Critic, Heard
 from .dream_descent import Descent, Learning
@@ -303,12 +304,12 @@ def generate(settings: GenerateSettings, out: Path, resume: Snapshot | None = No
         Image.fromarray(picture).save(out / "picture.png")
     reference = picture if settings.dreamfusion.reference else None
 
-    def begin(seed: int) -> Magic3DTraining:
+    def begin(seed: int, start: Mesh | Path | None) -> Magic3DTraining:
         torch.manual_seed(seed)
         thing = Magic(shape, plan.fine.layers).to(device)
-        if kept is not None and chosen.shape:
-            begin_as(thing.coarse, Path(settings.start), seed)
-        elif kept is not None:  # not as the field of a result, which has coordinates of its own
+        if start is not None and chosen.shape:
+            begin_as(thing.coarse, start, seed)
+        elif kept is not None and not chosen.shape:  # not as the field of a result, which has coordinates of its own
             imitate(thing.coarse, Shape.of(kept, np.random.default_rng(seed)), seed)
             vertices, faces = (torch.from_numpy(part).to(device) for part in (kept.vertices, kept.faces))
             thing.fine.fixed = Surface(vertices, faces, torch.empty(0, 2, dtype=torch.int64, device=device))
@@ -330,6 +331,8 @@ def planned(settings: GenerateSettings, own: bool) -> tuple[Magic3DPlan, DreamSh
     plan, shape = (OWN, OWN_SHAPE) if own else (FAST, FAST_SHAPE)
     if settings.preset == "paper":
         plan, shape = PAPER, PAPER_SHAPE
+    if own and from_points(settings, own):
+        plan = replace(plan, coarse=dreamfusion.BEGUN)
     chosen, first = settings.magic3d, dreamfusion.asked(plan.coarse, settings)
     if settings.start:  # which an edit is to leave recognisable
         low, high = first.asking.times

@@ -56,18 +56,19 @@ class Shape:
         return inside, nearest
 
 
-def begin_as(field: DreamField, path: Path, seed: int) -> None:
-    """Makes an untrained field what is at ``path``: a mesh file, or a result folder.
+def begin_as(field: DreamField, start: Mesh | Path, seed: int) -> None:
+    """Makes an untrained field a mesh, or what is at a path: a mesh file, or a result folder.
 
     Raises Gen3DError where there is no mesh.
     """
-    if path.is_dir() and (path / radiance.FILE).is_file():
-        known, _ = radiance.load(path, field.origin.device)
+    if isinstance(start, Path) and (start / radiance.FILE).is_file():
+        known, _ = radiance.load(start, field.origin.device)
         if isinstance(known, DreamField) and known.shape == field.shape:
             field.load_state_dict(known.state_dict())
             _look(field, seed)
             return
-    imitate(field, Shape.of(fitted(mesh_at(path))[0], np.random.default_rng(seed)), seed)
+    mesh = mesh_at(start) if isinstance(start, Path) else start
+    imitate(field, Shape.of(fitted(mesh)[0], np.random.default_rng(seed)), seed)
 
 
 def fitted(mesh: Mesh) -> tuple[Mesh, NDArray[np.float64]]:

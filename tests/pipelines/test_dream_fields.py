@@ -260,11 +260,11 @@ def test_a_saved_field_gives_other_meshes_and_views(
 
 def test_techniques_can_be_left_out(guide: Path) -> None:
     off = DreamFieldsSettings(poses=False, transmittance=False, backgrounds=False, localisation=False)
-    plan, _ = dream_fields.planned(job(guide, dream_fields=off, iterations=0))
-    usual, _ = dream_fields.planned(job(guide, iterations=0))
+    plan, _ = dream_fields.planned(job(guide, dream_fields=off, iterations=0), own=False)
+    usual, _ = dream_fields.planned(job(guide, iterations=0), own=False)
     assert usual == FAST and plan.iterations == FAST.iterations
     assert plan.viewpoints.azimuth == (0, 0) and plan.sparse == 0 and not plan.textures and plan.kept == 1
-    assert dream_fields.planned(job(guide, preset="paper", iterations=0)) == (PAPER, PAPER_SHAPE)
+    assert dream_fields.planned(job(guide, preset="paper", iterations=0), own=False) == (PAPER, PAPER_SHAPE)
 
 
 @pytest.mark.parametrize(
