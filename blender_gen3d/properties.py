@@ -82,8 +82,7 @@ EXPLAINED = {
     "device.auto": "The best device that the backend has",
     "begin.auto": "Points with the embedded priors, fog with published weights",
     "fog": "A ball of fog in the middle",
-    "points": "What Point·E makes of the same words, which takes a few seconds more and keeps things from having several "
-    "faces",
+    "points": "What Point·E makes of the same words, which keeps things from having several faces",
     "scene.auto": "One object where the pictures have transparent backgrounds, else a whole surrounding",
     "objects": "The middle of the objects that are captured",
     "cursor": "Where the 3D cursor is",
