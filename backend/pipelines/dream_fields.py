@@ -52,9 +52,10 @@ class DreamFieldsPlan:
     distance 4; more than that costs ``sparse`` times what it holds back. kept: share of the cube's place that stays, a
     step; 1: it never moves.
 
-    Two that the paper does not have: least, the share of that opacity below which a picture counts as empty, which
-    costs as much; and tinted: the field begins in the colour that the guide likes best of 27, not in grey, from which
-    the way to some colours leads through others that it likes less.
+    Three that the paper does not have: covered: the opacity is that of the shape which the field begins as, all the
+    time; least, the share of the opacity below which a picture counts as empty, which costs as much; and tinted: the
+    field begins in the colour that the guide likes best of 27, not in grey, from which the way to some colours leads
+    through others that it likes less.
     """
 
     iterations: int
@@ -67,6 +68,7 @@ class DreamFieldsPlan:
     opacity: tuple[float, float] = (0.5, 0.1)
     annealed: float = 0.05
     textures: bool = True
+    covered: bool = False
     tinted: bool = False
     kept: float = 0.999
     learning: Learning = field(default_factory=Learning)
@@ -87,8 +89,10 @@ FAST = replace(
     learning=Learning(1e-2, 20, end=0.1, epsilon=1e-15),
 )
 FAST_SHAPE = DreamShape(soft=0.02)
-BEGUN = 150
-"""Iterations, where there is a shape already."""
+BEGUN = replace(
+    FAST, iterations=120, least=0.0, tinted=False, covered=True, learning=Learning(5e-3, 20, end=0.1, epsilon=1e-15)
+)
+"""Where there is a shape already."""
 
 
 def generate(settings: GenerateSettings, out: Path, resume: Snapshot | None = None) -> Pipeline:
@@ -121,9 +125,7 @@ def planned(settings: GenerateSettings, own: bool) -> tuple[DreamFieldsPlan, Dre
     """What the settings ask for. own: of the embedded guide."""
     plan, shape = (FAST, FAST_SHAPE) if settings.preset == "fast" else (PAPER, PAPER_SHAPE)
     if settings.start or from_points(settings, own):
-        plan = replace(plan, tinted=False)
-        if settings.preset == "fast":
-            plan = replace(plan, iterations=BEGUN)
+        plan = BEGUN if settings.preset == "fast" else replace(plan, covered=True)
     chosen = settings.dream_fields
     plan = replace(
         plan,
@@ -195,8 +197,18 @@ class DreamFieldsTraining:
         self.generator = torch.Generator(device).manual_seed(seed)
         self.seed = seed
         self.descent = Descent(field, plan.learning)
+        if plan.covered:
+            self.plan = replace(plan, opacity=(self._covered(),) * 2)
         if plan.tinted:
             self._tint()
+
+    @torch.no_grad()
+    def _covered(self) -> float:
+        """How much of the picture the field covers, as ``DreamFieldsPlan.opacity`` has it."""
+        views = viewpoints.draw(self.plan.viewpoints, 8, np.random.default_rng(self.seed))
+        seen = self.field.render(*viewpoints.rays(views, self.size, self.field.origin, UNIT))
+        large = seen.opacity.new_tensor([view.focal * 4 / view.distance for view in views])
+        return float((seen.opacity.view(len(views), -1).mean(1) / large).mean())
 
     @torch.no_grad()
     def _tint(self) -> None:
@@ -251,11 +263,11 @@ class DreamFieldsTraining:
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """All that the next step depends on, besides the field: tensors and JSON-ready facts."""
         tensors = {"optical": self.field.occupancy.optical, "generator": self.generator.get_state()}
-        return tensors | self.descent.state(), {"steps": self.steps}
+        return tensors | self.descent.state(), {"steps": self.steps, "opacity": self.plan.opacity}
 
     def restore(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
         """The inverse of ``state``. Raises KeyError or RuntimeError where they are of another training."""
         self.field.occupancy.optical.copy_(tensors["optical"])
         self.generator.set_state(tensors["generator"])
-        self.steps = int(facts["steps"])
+        self.steps, self.plan = int(facts["steps"]), replace(self.plan, opacity=tuple(facts["opacity"]))
         self.descent.restore(tensors)

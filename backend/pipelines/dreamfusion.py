@@ -108,8 +108,8 @@ OWN = replace(
 as large as it has seen them, where every other size is another wish. In front of greys that are farther apart than
 these, silver and grey things are less dark, but mushrooms lose their stems and lamps their stands. Without Perp-Neg its
 chairs have a back on every side."""
-BEGUN = replace(OWN, iterations=120, asking=replace(OWN.asking, times=(0.2, 0.8)))
-"""Where there is a shape already, which most noise would make them forget."""
+BEGUN = replace(OWN, iterations=120, asking=replace(OWN.asking, times=(0.2, 0.8)), sparse=3.0)
+"""Where there is a shape already, which more noise would have them forget; with less, white parts dissolve."""
 OWN_SHAPE = DreamShape(air=-6.0, blob=4.0, density=30.0, soft=0.02)
 
 

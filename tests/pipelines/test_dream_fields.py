@@ -12,16 +12,18 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import trimesh
 from PIL import Image
 from safetensors.torch import load_file
 
 from backend.errors import Gen3DError
-from backend.geometry.mesh import is_watertight
+from backend.geometry.mesh import Mesh, is_watertight
 from backend.geometry.reading import read
 from backend.guidance.clip import Clip
 from backend.pipelines import dream_fields, dreaming, nerf, radiance
 from backend.pipelines.dream_field import SPAN, UNIT, DreamField, DreamShape
 from backend.pipelines.dream_fields import (
+    BEGUN,
     CROP,
     FAST,
     PAPER,
@@ -32,6 +34,7 @@ from backend.pipelines.dream_fields import (
     target_transmittance,
 )
 from backend.pipelines.progress import Progress, Snapshot
+from backend.pipelines.start_shape import FILLED, begin_as
 from backend.rendering.viewpoints import Viewpoints, draw, rays
 from backend.rendering.volume import composite_reference
 from backend.settings import DreamFieldsSettings, GenerateSettings, MeshSettings, RemeshSettings, RenderSettings
@@ -140,6 +143,24 @@ def test_a_training_comes_nearer_to_the_words_and_goes_on_where_it_was(clip: Cli
     again.restore(held, facts)
     for told_again, first in zip([again.step() for _ in range(3)], expected, strict=True):
         assert told_again == pytest.approx(first, rel=1e-4)
+
+
+def test_what_may_be_covered_is_what_the_shape_covers_that_it_begins_as(clip: Clip) -> None:
+    """A ball that no light passes covers the circle that it is seen as; a training that goes on still knows it."""
+    ball = trimesh.creation.icosphere(3)
+    shape = DreamShape(steps=64, resolution=32, levels=2, finest=32, log2_rows=14, density=30.0, air=-6.0)
+    field = DreamField(shape)
+    begin_as(field, Mesh(ball.vertices.astype(np.float32), ball.faces.astype(np.int32), None), 0)
+    training = DreamFieldsTraining(field, clip, "a red chair", replace(BEGUN, iterations=10), seed=0)
+    radius, distance, focal = FILLED, 4.0, 1.2
+    circle = np.pi * (focal * radius / np.sqrt(distance**2 - radius**2)) ** 2
+    for share in (0, 9):
+        assert 1 - target_transmittance(training.plan, share, focal, distance) == pytest.approx(circle, rel=0.1)
+    training.step()
+    fog = DreamFieldsTraining(DreamField(shape), clip, "a red chair", replace(BEGUN, iterations=10), seed=0)
+    assert fog.plan.opacity != training.plan.opacity
+    fog.restore(*training.state())
+    assert fog.plan.opacity == training.plan.opacity
 
 
 def test_a_field_begins_in_the_colour_that_the_guide_likes_best(clip: Clip) -> None:
