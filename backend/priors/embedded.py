@@ -17,6 +17,9 @@ POINT_JUDGE = _HERE / "point_judge"
 CLIP, CLIP_SCORER = _HERE / "clip", _HERE / "clip_scorer"
 TEXT_TO_IMAGE, TOKENIZER = _HERE / "text_to_image", _HERE / "tokenizer"
 
+ALSO = {"chair": ("armchair",)}
+"""Names that are given to some things of a category only."""
+
 # Words without which a prompt means the same to the priors.
 _FILLERS = (
     "i we you me it is are be this that these those some any one please make create generate show want would like "
@@ -74,7 +77,7 @@ def thing_in(prompt: str) -> str:
     found = [
         (said.index(f" {name} "), -len(name), category)
         for category, kind in CATEGORIES.items()
-        for name in kind.names
+        for name in (*kind.names, *ALSO.get(category, ()))
         if f" {name} " in said
     ]
     return min(found)[2] if found else ""

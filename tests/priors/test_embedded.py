@@ -28,6 +28,7 @@ def test_captions_are_understood_whole() -> None:
         ("treasure chests", "treasure chest", "chest"),
         ("a tall pine tree", "a tall pine tree", "pine tree"),
         ("a tree", "a tree", "tree"),
+        ("a wooden armchair", "a wooden armchair", "chair"),
         ("ein roter Stuhl", "", ""),
         ("", "", ""),
         ("\N{PILE OF POO} mug \u202e", "mug", "mug"),
