@@ -3,7 +3,7 @@
 
     .venv/bin/python -m benchmarks.dream_fields_ablation FOLDER [--prompts 8] [--seeds 2]
 
-The ladder of the paper: a plain field; held against its opacity; in front of changing backgrounds; in a cube that
+The ladder of the paper, from fog: a plain field; held against its opacity; in front of changing backgrounds; in a cube that
 follows it. Each rung makes the same prompts with the same seeds, and the dual encoder that guided none of them says how
 often a view of a result leads back to its own prompt, among all kinds of things. Run again, it makes what is missing.
 """
@@ -55,6 +55,7 @@ def main() -> None:
                     seed=seed,
                     system="dream-fields",
                     weights="embedded",
+                    begin="fog",
                     iterations=given.iterations,
                     dream_fields=DreamFieldsSettings(**told),
                 )

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Objects that a system makes of held-out prompts, on numbered pictures without their prompts, and how good they are.
 
-    .venv/bin/python -m benchmarks.fields_sheet dreamfusion FOLDER [--prompts 48] [--seed 0]
+    .venv/bin/python -m benchmarks.fields_sheet dreamfusion FOLDER [--prompts 48] [--seed 0] [--begin fog]
 
 Every kind in turn, half of the prompts with a coloured part. Name the things from the sheets (four views of each), then
 look into key.txt. Prints the median of the seconds that one takes, how many meshes are closed and in how many pieces
@@ -34,6 +34,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--prompts", type=int, default=48)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--begin", default="auto")
     parser.add_argument("--scorer", default=str(embedded.CLIP_SCORER))
     given = parser.parse_args()
     prompts = [text for text, _ in held_out(given.prompts)]
@@ -43,7 +44,9 @@ def main() -> None:
     for index, prompt in enumerate(prompts):
         folder = given.folder / f"{index:02}"
         if not folder.exists():
-            settings = GenerateSettings(prompt=prompt, seed=given.seed, system=given.system, weights="embedded")
+            settings = GenerateSettings(
+                prompt=prompt, seed=given.seed, system=given.system, weights="embedded", begin=given.begin
+            )
             running.run("generate", settings, folder)
         mesh = read(folder / "mesh.ply")[0]
         seconds.append((read_result(folder) or {})["seconds"])
