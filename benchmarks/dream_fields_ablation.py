@@ -3,9 +3,10 @@
 
     .venv/bin/python -m benchmarks.dream_fields_ablation FOLDER [--prompts 8] [--seeds 2]
 
-The ladder of the paper, from fog: a plain field; held against its opacity; in front of changing backgrounds; in a cube that
-follows it. Each rung makes the same prompts with the same seeds, and the dual encoder that guided none of them says how
-often a view of a result leads back to its own prompt, among all kinds of things. Run again, it makes what is missing.
+The ladder of the paper, from fog on: a plain field; held against its opacity; in front of changing backgrounds; in a
+cube that follows it. Each rung makes the same prompts with the same seeds, and the dual encoder that guided none of
+them says how often a view of a result leads back to its own prompt, among all kinds of things. Run again, it makes what
+is missing.
 """
 
 from __future__ import annotations

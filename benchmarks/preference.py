@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which of two systems' results of the same prompts a scorer likes better (Lin et al. 2023, "Magic3D", §5, asked people).
+"""Which of two systems' results a scorer likes better (Lin et al. 2023, "Magic3D", §5, where people were asked).
 
     .venv/bin/python -m benchmarks.fields_sheet dreamfusion ONE --prompts 24
     .venv/bin/python -m benchmarks.fields_sheet magic3d OTHER --prompts 24
