@@ -16,6 +16,7 @@ import trimesh
 
 from backend import storage
 from backend.engine import Engine
+from backend.geometry.mesh import is_watertight
 from backend.geometry.reading import read
 from backend.jobs import Job, JobStore
 
@@ -82,5 +83,7 @@ def test_kills_in_both_stages_and_a_stop_in_the_second_cost_nothing(tmp_path: Pa
     done = asyncio.run(work())
     assert done.state == "done", done.error
     assert done.result is not None and kept.exists()
-    made: Any = trimesh.load(folder / "result" / done.result["files"]["mesh"], force="mesh")
-    assert made.is_watertight and np.asarray(made.visual.material.baseColorTexture).shape[:2] == (256, 256)
+    files = {role: folder / "result" / done.result["files"][role] for role in ("ply", "mesh")}
+    assert is_watertight(read(files["ply"])[0]), "which has no seams"
+    made: Any = trimesh.load(files["mesh"], force="mesh")
+    assert np.asarray(made.visual.material.baseColorTexture).shape[:2] == (256, 256)
