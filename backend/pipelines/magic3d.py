@@ -113,6 +113,8 @@ OWN = Magic3DPlan(
 )
 OWN_SHAPE = dreamfusion.OWN_SHAPE
 EDITED = 0.4  # of the iterations and of the noise, where there is a thing already
+OWN_EDIT = replace(dreamfusion.OWN, iterations=50, learning=replace(dreamfusion.OWN.learning, rate=1e-2))
+"""The coarse stage there: asked at so little noise for longer, the embedded prior wears thin parts away."""
 
 
 class Magic(nn.Module):
@@ -331,7 +333,9 @@ def planned(settings: GenerateSettings, own: bool) -> tuple[Magic3DPlan, DreamSh
     plan, shape = (OWN, OWN_SHAPE) if own else (FAST, FAST_SHAPE)
     if settings.preset == "paper":
         plan, shape = PAPER, PAPER_SHAPE
-    if own and from_points(settings, own):
+    if own and settings.preset == "fast" and settings.start:
+        plan = replace(plan, coarse=OWN_EDIT)
+    elif own and from_points(settings, own):
         plan = replace(plan, coarse=dreamfusion.BEGUN)
     chosen, first = settings.magic3d, dreamfusion.asked(plan.coarse, settings)
     if settings.start:  # which an edit is to leave recognisable

@@ -166,6 +166,7 @@ def test_plans_follow_the_paper_and_the_settings() -> None:
     assert bare.coarse.albedo_until == bare.fine.albedo_until == 1
     assert bare.coarse.sparse == 0 and bare.coarse.orientation == (0, 0)
     edit = planned(start="x")
+    assert edit.coarse.iterations == round(magic3d.EDITED * magic3d.OWN_EDIT.iterations)
     assert edit.coarse.iterations < usual.coarse.iterations
     assert edit.coarse.asking.times[1] < usual.coarse.asking.times[1]
     assert planned(start="x", magic3d=Magic3DSettings(coarse=False)).coarse.iterations == 0
