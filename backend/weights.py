@@ -148,6 +148,9 @@ def require(source: str | Path) -> Path:
     return found
 
 
+EMBEDDED = "embedded/"
+
+
 def choose(source: str, names: Sequence[str], embedded: Path) -> tuple[Path | None, str]:
     """Where the weights are, and how they are called: those of ``source``, a name or a path; "embedded", those that
     are shipped; "" or "auto", the first of ``names`` that is installed, else the embedded ones. None: there are none.
@@ -160,7 +163,12 @@ def choose(source: str, names: Sequence[str], embedded: Path) -> tuple[Path | No
         if (path := installed(name)) is not None:
             return path, name
     shipped = any((embedded / file).is_file() for file in ("model.safetensors", "model_index.json"))
-    return (embedded, f"embedded/{embedded.name}") if shipped else (None, "")
+    return (embedded, f"{EMBEDDED}{embedded.name}") if shipped else (None, "")
+
+
+def are_embedded(name: str) -> bool:
+    """Whether ``choose`` calls shipped weights so."""
+    return name.startswith(EMBEDDED)
 
 
 # ------------------------------------------------------------------------------------------------------- reading

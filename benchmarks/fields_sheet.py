@@ -34,7 +34,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--prompts", type=int, default=48)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--begin", default="auto")
+    parser.add_argument("--begin", choices=("auto", "fog", "points"), default="auto")
     parser.add_argument("--scorer", default=str(embedded.CLIP_SCORER))
     given = parser.parse_args()
     prompts = [text for text, _ in held_out(given.prompts)]

@@ -18,6 +18,7 @@ from pathlib import Path
 import torch
 
 from backend.evaluation import results
+from backend.geometry.mesh import Mesh
 from backend.guidance.clip import Clip
 from backend.metrics.r_precision import portraits
 from backend.priors import embedded
@@ -42,14 +43,15 @@ def main() -> None:
     print(f"{better} of {len(both)}: {better / len(both):.1%} prefer {given.other} (95 %: {low:.1%} to {high:.1%})")
 
 
-@torch.inference_mode()
 def scores(folder: Path, clip: Clip) -> dict[str, float]:
     """By prompt."""
-    found = {}
-    for result in results(folder):
-        words = clip.encode_text([result.prompt])[0]
-        found[result.prompt] = float((clip.encode_image(portraits(result.shape(), VIEWS)) @ words).mean())
-    return found
+    return {result.prompt: liking(result.shape(), result.prompt, clip) for result in results(folder)}
+
+
+@torch.inference_mode()
+def liking(mesh: Mesh, prompt: str, clip: Clip) -> float:
+    """How near pictures of a mesh are to a prompt: the mean cosine."""
+    return float((clip.encode_image(portraits(mesh, VIEWS)) @ clip.encode_text([prompt])[0]).mean())
 
 
 def wilson(hits: int, count: int) -> tuple[float, float]:

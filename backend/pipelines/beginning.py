@@ -37,9 +37,15 @@ def shape(settings: GenerateSettings, own: bool, seed: int) -> Generator[Progres
 
 def from_points(settings: GenerateSettings, own: bool) -> bool:
     """Whether Point-E makes the shape: unless told, for embedded guides, of what it knows."""
-    if settings.start or settings.begin != "auto":
-        return not settings.start and settings.begin == "points"
-    return own and settings.preset == "fast" and bool(embedded.thing_in(settings.prompt))
+    if settings.start or settings.begin == "fog":
+        return False
+    usual = own and settings.preset == "fast" and bool(embedded.thing_in(settings.prompt))
+    return usual or settings.begin == "points"
+
+
+def shaped(settings: GenerateSettings, own: bool) -> bool:
+    """Whether fields begin as a shape at all."""
+    return bool(settings.start) or from_points(settings, own)
 
 
 def _of_points(settings: GenerateSettings, own: bool, seed: int) -> Generator[Progress, None, Mesh]:

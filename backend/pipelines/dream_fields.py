@@ -28,7 +28,7 @@ from ..rendering.viewpoints import DREAM_FIELDS, Viewpoints
 from ..rendering.volume import composite
 from ..settings import GenerateSettings
 from . import dreaming
-from .beginning import from_points
+from .beginning import shaped
 from .devices import choose_device
 from .dream_descent import Descent, Learning
 from .dream_field import UNIT, DreamField, DreamShape
@@ -108,7 +108,7 @@ def generate(settings: GenerateSettings, out: Path, resume: Snapshot | None = No
     clip = Clip(folder, device)
     if rest := clip.beyond(words):
         notes.append(f"The prompt is too long to be read to its end: {rest[:80]!r} was left out.")
-    plan, shape = planned(settings, guide.startswith("embedded/"))
+    plan, shape = planned(settings, weights.are_embedded(guide))
 
     def begin(seed: int, start: Mesh | Path | None) -> DreamFieldsTraining:
         torch.manual_seed(seed)
@@ -124,7 +124,7 @@ def generate(settings: GenerateSettings, out: Path, resume: Snapshot | None = No
 def planned(settings: GenerateSettings, own: bool) -> tuple[DreamFieldsPlan, DreamShape]:
     """What the settings ask for. own: of the embedded guide."""
     plan, shape = (FAST, FAST_SHAPE) if settings.preset == "fast" else (PAPER, PAPER_SHAPE)
-    if settings.start or from_points(settings, own):
+    if shaped(settings, own):
         plan = BEGUN if settings.preset == "fast" else replace(plan, covered=True)
     chosen = settings.dream_fields
     plan = replace(

@@ -35,7 +35,7 @@ from ..rendering.viewpoints import DREAM_FUSION, View, Viewpoints
 from ..rendering.volume import composite
 from ..settings import DreamFusionSettings, GenerateSettings
 from . import dreaming
-from .beginning import from_points
+from .beginning import shaped
 from .devices import choose_device, half_precision
 from .distillation import SIDES, Asking, Critic, Heard
 from .dream_descent import Descent, Learning
@@ -260,7 +260,7 @@ def generate(settings: GenerateSettings, out: Path, resume: Snapshot | None = No
     if folder is None:
         raise Gen3DError("There is no text-to-image model to distil.", f"{INSTALL.capitalize()}.", field="weights")
     words, notes = dreaming.said(prompt, guide, INSTALL, personal=bool(settings.lora or settings.inversion))
-    own = guide.startswith("embedded/")
+    own = weights.are_embedded(guide)
     plan, shape = planned(settings, own)
     prior, heard = listening(folder, words, settings, device, own, plan.asking.bearings)
     picture = None
@@ -286,7 +286,7 @@ def generate(settings: GenerateSettings, out: Path, resume: Snapshot | None = No
 def planned(settings: GenerateSettings, own: bool) -> tuple[DreamFusionPlan, DreamShape]:
     """What the settings ask for. own: of the embedded prior."""
     plan, shape = (OWN, OWN_SHAPE) if own else (FAST, FAST_SHAPE)
-    if own and (settings.start or from_points(settings, own)):
+    if own and shaped(settings, own):
         plan = BEGUN
     if settings.preset == "paper":
         plan, shape = PAPER, PAPER_SHAPE

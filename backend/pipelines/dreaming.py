@@ -88,7 +88,7 @@ def said(prompt: str, prior: str, install: str, personal: bool = False) -> tuple
     """The prompt as ``prior`` reads it, and notes. personal: it has words of the user's own, so all are left as they
     are. Raises Gen3DError where it knows none of the words.
     """
-    if not prior.startswith("embedded/"):
+    if not weights.are_embedded(prior):
         return prompt, [f"Made with {prior}."]
     if personal:
         return prompt, ["Made with the embedded prior, which read the prompt as it is."]
@@ -131,7 +131,7 @@ def make(
     begin: makes the training of a seed, of a thing that begins as a shape or as fog. guide: what guides it; several are
     ranked by a CLIP other than that, best first, which is asked for the ``words``. ways: unless given, those of fields.
     """
-    ways, own = ways or FIELDS, guide.startswith("embedded/")
+    ways, own = ways or FIELDS, weights.are_embedded(guide)
     began, count = time.perf_counter(), settings.count
     done: list[dict[str, Tensor]] = []
     training: Training | None = None

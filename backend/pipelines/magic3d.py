@@ -39,7 +39,7 @@ from ..rendering.viewpoints import DREAM_FUSION, View, Viewpoints
 from ..settings import GenerateSettings, MeshSettings
 from ..shares import between, ended
 from . import dreamfusion, dreaming, meshing
-from .beginning import from_points
+from .beginning import shaped
 from .devices import choose_device
 from .distillation import Asking, Critic, Heard
 from .dream_descent import Descent, Learning
@@ -280,7 +280,7 @@ def generate(settings: GenerateSettings, out: Path, resume: Snapshot | None = No
     personal = bool(settings.lora or settings.inversion)
     bare = replace(settings, lora="", inversion="", style="")
     words, notes = dreaming.said(settings.prompt.strip(), guide, dreamfusion.INSTALL, personal)
-    own = guide.startswith("embedded/")
+    own = weights.are_embedded(guide)
     if first != folder and (personal or settings.style):
         notes.append("Only the model of the fine stage knows the LoRA, the textual inversion or the style.")
     plan, shape = planned(settings, own)
@@ -331,12 +331,10 @@ def generate(settings: GenerateSettings, out: Path, resume: Snapshot | None = No
 def planned(settings: GenerateSettings, own: bool) -> tuple[Magic3DPlan, DreamShape]:
     """What the settings ask for. own: of the embedded prior."""
     plan, shape = (OWN, OWN_SHAPE) if own else (FAST, FAST_SHAPE)
+    if own and shaped(settings, own):
+        plan = replace(plan, coarse=OWN_EDIT if settings.start else dreamfusion.BEGUN)
     if settings.preset == "paper":
         plan, shape = PAPER, PAPER_SHAPE
-    if own and settings.preset == "fast" and settings.start:
-        plan = replace(plan, coarse=OWN_EDIT)
-    elif own and from_points(settings, own):
-        plan = replace(plan, coarse=dreamfusion.BEGUN)
     chosen, first = settings.magic3d, dreamfusion.asked(plan.coarse, settings)
     if settings.start:  # which an edit is to leave recognisable
         low, high = first.asking.times

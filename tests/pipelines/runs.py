@@ -3,10 +3,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -14,9 +14,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from backend.pipelines import nerf
-from backend.pipelines.progress import Pipeline, Progress, Snapshot
+from backend.pipelines.progress import Progress, Snapshot
 from backend.settings import MeshSettings, NerfSettings
 from tests.data.scene import Written
+
+T = TypeVar("T")
 
 MESH = MeshSettings(resolution=64, faces=0)
 
@@ -58,8 +60,8 @@ def run(wanted: NerfSettings, written: Written, out: Path, resume: Snapshot | No
             snapshots[progress.phase] = progress.snapshot()
 
 
-def finish(pipeline: Pipeline) -> tuple[list[Progress], dict[str, Any]]:
-    """All that a job tells, and its summary."""
+def finish(pipeline: Generator[Progress, None, T]) -> tuple[list[Progress], T]:
+    """All that a job tells, and its summary; or what else is returned by what tells progress."""
     told = []
     while True:
         try:

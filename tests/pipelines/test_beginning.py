@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import trimesh
 
 from backend.errors import Gen3DError
 from backend.geometry.mesh import Mesh, is_watertight
@@ -23,15 +24,6 @@ from .runs import finish
 def job(**changes: Any) -> GenerateSettings:
     values: dict[str, Any] = {"prompt": "a red mushroom", "system": "dream-fields", "device": "cpu", "resolution": 48}
     return GenerateSettings(**{**values, "weights": "embedded", **changes})
-
-
-def made(settings: GenerateSettings, own: bool = True, seed: int = 0) -> tuple[list[Progress], Mesh | Path | None]:
-    told, work = [], shape(settings, own, seed)
-    while True:
-        try:
-            told.append(next(work))
-        except StopIteration as end:
-            return told, end.value
 
 
 @pytest.mark.parametrize(
@@ -52,12 +44,12 @@ def test_points_are_for_embedded_guides_unless_told(changes: dict[str, str], own
 
 
 def test_a_given_start_comes_before_all_and_fog_is_nothing() -> None:
-    assert made(job(start="chair.glb")) == ([], Path("chair.glb"))
-    assert made(job(begin="fog")) == ([], None)
+    assert finish(shape(job(start="chair.glb"), True, 0)) == ([], Path("chair.glb"))
+    assert finish(shape(job(begin="fog"), True, 0)) == ([], None)
 
 
 def test_points_become_a_closed_mesh_of_the_words_and_a_field_begins_so(tmp_path: Path) -> None:
-    told, mesh = made(job())
+    told, mesh = finish(shape(job(), True, 0))
     assert isinstance(mesh, Mesh) and mesh.colors is not None and is_watertight(mesh)
     assert [progress.fraction for progress in told] == sorted(progress.fraction for progress in told)
     assert 0.9 < told[-1].fraction <= 1 and all(progress.snapshot is None for progress in told)
@@ -106,8 +98,6 @@ def test_each_seed_has_points_of_its_own_which_no_job_makes_twice(tmp_path: Path
 
 
 def made_of_triangles() -> Mesh:
-    import trimesh
-
     ball = trimesh.creation.icosphere(2)
     return Mesh(
         ball.vertices.astype(np.float32), ball.faces.astype(np.int32), np.full((len(ball.vertices), 3), 200, np.uint8)
@@ -116,7 +106,7 @@ def made_of_triangles() -> Mesh:
 
 def test_what_points_cannot_be_made_of_may_begin_as_fog() -> None:
     with pytest.raises(Gen3DError, match="fog") as error:
-        made(job(prompt="qx", begin="points"), own=False)
+        finish(shape(job(prompt="qx", begin="points"), False, 0))
     assert error.value.field == "begin"
 
 
@@ -125,5 +115,7 @@ def test_less_is_changed_of_what_is_there() -> None:
     assert points == dreamfusion.BEGUN and fog == dreamfusion.OWN and points.iterations < fog.iterations
     assert dreamfusion.planned(job(start="x", begin="fog"), own=True)[0] == dreamfusion.BEGUN
     assert magic3d.planned(job(), own=True)[0].coarse == dreamfusion.BEGUN
+    paper = magic3d.planned(job(begin="points", preset="paper"), own=True)
+    assert paper == (magic3d.PAPER, magic3d.PAPER_SHAPE)
     assert dream_fields.planned(job(), own=True)[0] == dream_fields.BEGUN
     assert dream_fields.planned(job(begin="fog"), own=True)[0] == dream_fields.FAST
