@@ -38,7 +38,10 @@ EMBEDDED = 6
 GUIDES = {"clip-vit-b16": 150, "clip-vit-b32": 151, "clip-vit-l14": 428}
 DIFFUSION = 1070  # any other: a Stable Diffusion
 FOG = 1500 * MIB  # a field of which everything is still half transparent, being trained at these:
-RENDERED = {"dream-fields": 168, "dreamfusion": 64, "magic3d": 64}  # pixels of a side
+FITTED = {"dream-fields": 70, "dreamfusion": 64, "magic3d": 64}  # pixels of a side, of four views
+RAY = 38 * 2**10  # what each one more takes
+RENDERED = {"dream-fields": 168, "dreamfusion": 64, "magic3d": 64}  # usual pixels of a side
+LOOKED_AT = 70  # by the embedded CLIP, of Dream Fields: it renders no more
 DISTILLED = ("dreamfusion", "magic3d")
 VIEWS = 4  # a step
 PLAIN = 1 / 3  # the share of it that does not go with how much is rendered
@@ -123,11 +126,12 @@ def _lower_training(settings: GenerateSettings, installed: Collection[str]) -> t
     if settings.system in DISTILLED and not settings.dreamfusion.frugal:
         lower = replace(settings, dreamfusion=replace(settings.dreamfusion, frugal=True))
         return lower, "the text-to-image model is asked one prompt at a time"
-    if (settings.views or _usual_views(settings, installed)) != 1:
+    name = _weights(settings, installed)
+    if _views(settings, name) != 1:
         return replace(settings, views=1), "each step looks at one picture"
     if settings.system == "magic3d" and (finer := _lower_fine(settings, installed)):
         return finer
-    side = settings.rendered or RENDERED[settings.system]
+    side = _rendered(settings, name)
     if side >= 2 * LEAST_RENDERED:
         return replace(settings, rendered=side // 2), f"the pictures have {side // 2} pixels a side"
     return None
@@ -139,7 +143,7 @@ def _lower_fine(settings: GenerateSettings, installed: Collection[str]) -> tuple
     side, layers = _fine_sizes(settings, name)
     if _fine(settings, name) <= _coarse(settings, name):
         return None
-    pixels, cells = FINE_PIXEL * (settings.views or VIEWS) * side**2, FINE_CELL * layers**3
+    pixels, cells = FINE_PIXEL * _views(settings, name) * side**2, FINE_CELL * layers**3
     if side >= 2 * LEAST_FINE_RENDERED and (pixels >= cells or layers < 2 * LEAST_TETRAHEDRA):
         lower = replace(settings, magic3d=replace(settings.magic3d, fine_rendered=side // 2))
         return lower, f"the fine stage's pictures have {side // 2} pixels a side"
@@ -149,9 +153,9 @@ def _lower_fine(settings: GenerateSettings, installed: Collection[str]) -> tuple
     return None
 
 
-def _usual_views(settings: GenerateSettings, installed: Collection[str]) -> int:
-    """Pictures of a step, where the settings say none: DreamFusion asks published models about one at a time."""
-    return 1 if settings.system == "dreamfusion" and _weights(settings, installed) != "embedded" else VIEWS
+def _views(settings: GenerateSettings, name: str) -> int:
+    """Pictures of a step: unless told, DreamFusion asks published models about one at a time."""
+    return settings.views or (1 if settings.system == "dreamfusion" and name != "embedded" else VIEWS)
 
 
 def _lower_mesh(mesh: MeshSettings) -> MeshSettings | None:
@@ -230,16 +234,23 @@ def _fine_sizes(settings: GenerateSettings, name: str) -> tuple[int, int]:
 
 def _fine(settings: GenerateSettings, name: str) -> int:
     side, layers = _fine_sizes(settings, name)
-    pictures = FINE_PIXEL * (settings.views or VIEWS) * side**2
+    pictures = FINE_PIXEL * _views(settings, name) * side**2
     apart = name == "embedded" or settings.dreamfusion.frugal
     return FINE + pictures + FINE_CELL * layers**3 + (0 if apart else PASSES)
 
 
 def _coarse(settings: GenerateSettings, name: str) -> int:
-    seen = (settings.rendered or RENDERED[settings.system]) / RENDERED[settings.system]
-    views = (settings.views or VIEWS) / VIEWS
+    rays = _views(settings, name) * _rendered(settings, name) ** 2
+    fitted = VIEWS * FITTED[settings.system] ** 2
+    fog = FOG * (PLAIN + (1 - PLAIN) * min(rays / fitted, 1)) + RAY * max(rays - fitted, 0)
     apart = settings.system not in DISTILLED or name == "embedded" or settings.dreamfusion.frugal
-    return round(FOG * (PLAIN + (1 - PLAIN) * seen**2 * views)) + (0 if apart else PASSES)
+    return round(fog) + (0 if apart else PASSES)
+
+
+def _rendered(settings: GenerateSettings, name: str) -> int:
+    """Pixels of a side, of the pictures that a field is trained by."""
+    side = settings.rendered or RENDERED[settings.system]
+    return min(side, LOOKED_AT) if settings.system == "dream-fields" and name == "embedded" else side
 
 
 def _pictures(dataset: str, device: str) -> int:

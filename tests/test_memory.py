@@ -66,6 +66,11 @@ def test_fields_and_textures_take_more_than_points() -> None:
         for system, weights in (("dream-fields", "clip-vit-b32"), ("dreamfusion", "owner/name"))
     ]
     assert guided[0] < guided[1]
+    rendered = [
+        memory.need("generate", {"prompt": "x", "system": "dream-fields", "weights": "clip-vit-b32", **more}, "cuda")
+        for more in ({}, {"rendered": 70})
+    ]
+    assert rendered[0] - rendered[1] > 3 * 10**9, "168 pixels a side are nearly six times as many"
     styled = memory.need("generate", {"prompt": "x", "system": "dreamfusion", "style": "x.png"}, "cpu")
     assert styled > memory.need("generate", {"prompt": "x", "system": "dreamfusion"}, "cpu") + 10**9
 
@@ -79,6 +84,12 @@ def test_a_rung_that_would_change_nothing_is_left_out() -> None:
     assert one in told(weights="embedded") and one in told(system="magic3d")
     assert one not in told() and one not in told(weights="owner/other")
     assert told()[0] == "the text-to-image model is asked one prompt at a time"
+    sides = {
+        weights: [said for said in told(system="dream-fields", weights=weights) if "pixels a side" in said]
+        for weights in ("embedded", "clip-vit-b32")
+    }
+    assert sides["embedded"] == ["the pictures have 35 pixels a side"], "its guide sees 70"
+    assert sides["clip-vit-b32"] == [f"the pictures have {side} pixels a side" for side in (84, 42)]
 
 
 def test_magic3d_is_stepped_down_where_it_takes_most() -> None:
