@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy import ndimage
 from scipy.spatial import cKDTree
 
 from .. import storage
@@ -24,6 +25,9 @@ STEPS, POINTS = 200, 2**13
 NEAR = 0.05  # how far around the surface most points are, in box units
 OPTICAL = 0.3  # of a step within the shape
 SURFACE = 2**16  # points that stand for it
+CELLS = 64  # along the longest side of a shape, of the grid that tells what is inside
+APART = 1.0  # cells from the surface's points, between which no way leads through it
+CLEAR = APART + 0.5 * np.sqrt(3)  # from where a point's own cell is so far away, too
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,7 @@ class Shape:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "_tree", cKDTree(self.points))
+        object.__setattr__(self, "_regions", self._divided())
 
     @classmethod
     def of(cls, mesh: Mesh, rng: np.random.Generator) -> Shape:
@@ -49,11 +54,41 @@ class Shape:
         return cls(points, normals, colours)
 
     def near(self, points: NDArray[np.float64]) -> tuple[NDArray[np.bool_], NDArray[np.intp]]:
-        """Which of ``points`` [M, 3] are inside, by the normal of the nearest point, and which that is."""
-        tree: cKDTree = self._tree  # type: ignore[attr-defined]
-        nearest = tree.query(points)[1]
-        inside = ((points - self.points[nearest]) * self.normals[nearest]).sum(1) < 0
+        """Which of ``points`` [M, 3] are inside, and which of the surface's points is nearest to each."""
+        away, nearest = self._nearest(points)
+        inside = self._facing(points, nearest)
+        low, step, solid = self._regions  # type: ignore[attr-defined]
+        far = away > CLEAR * step
+        cells = np.floor((points[far] - low) / step).astype(np.intp)
+        known = ((cells >= 0) & (cells < solid.shape)).all(1)
+        inside[far] = known & solid[tuple(np.where(known[:, None], cells, 0).T)]
         return inside, nearest
+
+    def _nearest(self, points: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
+        tree: cKDTree = self._tree  # type: ignore[attr-defined]
+        found: tuple[NDArray[np.float64], NDArray[np.intp]] = tree.query(points)
+        return found
+
+    def _facing(self, points: NDArray[np.float64], nearest: NDArray[np.intp]) -> NDArray[np.bool_]:
+        """Which points the nearest one of the surface faces away from. Close to it that is what is inside; far from a
+        sharp edge it may as well be what is before the edge, when the nearest point is of the face behind."""
+        faces_away: NDArray[np.bool_] = ((points - self.points[nearest]) * self.normals[nearest]).sum(1) < 0
+        return faces_away
+
+    def _divided(self) -> tuple[NDArray[np.float64], float, NDArray[np.bool_]]:
+        """A grid around the shape: its corner [3], its step, and which of its cells are inside. The surface parts the
+        cells that it does not come near to into regions: each is on one side of it, on that which most of it is on."""
+        low, high = self.points.min(0), self.points.max(0)
+        step = max(float((high - low).max()), 1e-9) / CELLS
+        low, count = low - 2 * step, np.ceil((high - low) / step).astype(int) + 4
+        middles = low + step * (np.stack(np.meshgrid(*map(np.arange, count), indexing="ij"), -1) + 0.5)
+        away, nearest = self._nearest(middles.reshape(-1, 3))
+        region, most = ndimage.label((away > APART * step).reshape(count))
+        facing = self._facing(middles.reshape(-1, 3), nearest)
+        mostly = np.bincount(region.ravel(), facing, most + 1) > 0.5 * np.bincount(region.ravel(), minlength=most + 1)
+        mostly[[0, region[0, 0, 0]]] = False
+        solid: NDArray[np.bool_] = mostly[region]
+        return low, step, solid
 
 
 def begin_as(field: DreamField, start: Mesh | Path, seed: int) -> None:

@@ -233,6 +233,8 @@ def test_colours_survive_a_gltf_export(kind: str, tmp_path: Path) -> None:
     if kind != "vertex":
         again = glb.read_glb(tmp_path / "again.glb")
         assert again.texture is not None and (again.normal_map is None) == (kind == "texture")
+        (tmp_path / "texture.png").write_bytes(again.texture)
+        np.testing.assert_array_equal(np.round(255.0 * scenes.picture(tmp_path / "texture.png")[..., :3]), told)
         if again.normal_map is not None:
             (tmp_path / "normals.png").write_bytes(again.normal_map)
             np.testing.assert_array_equal(np.round(255.0 * scenes.picture(tmp_path / "normals.png")[..., :3]), told)

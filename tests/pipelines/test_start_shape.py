@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 import trimesh
+from numpy.typing import NDArray
 
 from backend.errors import Gen3DError
 from backend.geometry import export
@@ -37,6 +38,41 @@ def test_inside_is_what_the_surface_is_around(bar: Mesh) -> None:
     inside = (distance < 0).all(1)
     sure = np.abs(distance).min(1) > 0.02
     assert (shape.near(points)[0] == inside)[sure].mean() > 0.999
+
+
+def test_beyond_a_sharp_edge_is_outside(spikes: Mesh) -> None:
+    """Where the nearest face is often one that faces away. Against the winding number (Jacobson et al. 2013)."""
+    shape = Shape.of(spikes, np.random.default_rng(0))
+    points = np.random.default_rng(1).uniform(-1.0, 1.0, (4000, 3))
+    far = np.linalg.norm(points - shape.points[shape.near(points)[1]], axis=1) > 0.08
+    inside = wound(points, spikes.vertices[spikes.faces].astype(np.float64)) > 0.5
+    assert 10 < (inside & far).sum() < far.sum() / 2
+    np.testing.assert_array_equal(shape.near(points)[0][far], inside[far])
+
+
+@pytest.fixture
+def spikes() -> Mesh:
+    """Three thin wedges, one in another's way, and a box that is hollow."""
+    wedges = [trimesh.creation.cone(0.15, 1.4, sections=3) for _ in range(3)]
+    for axis, wedge in enumerate(wedges):
+        turn = trimesh.transformations.rotation_matrix(1.2, [axis == 0, axis == 1, axis == 2])
+        wedge.apply_transform(turn).apply_translation([0.5 * axis - 0.5, -0.3, -0.2])
+    outer, inner = trimesh.creation.box((0.9, 0.9, 0.9)), trimesh.creation.box((0.3, 0.3, 0.3))
+    inner.invert()
+    for box in (outer, inner):
+        box.apply_translation([-0.5, 0.5, 0.5])
+    whole = trimesh.util.concatenate([*wedges, outer, inner])
+    return Mesh(whole.vertices.astype(np.float32), whole.faces.astype(np.int32))
+
+
+def wound(points: NDArray[np.float64], triangles: NDArray[np.float64]) -> NDArray[np.float64]:
+    """How often a mesh [F, 3, 3] is wound around each point: the sum of the angles that its faces fill, in spheres."""
+    a, b, c = (triangles[None, :, k] - points[:, None] for k in range(3))
+    la, lb, lc = (np.linalg.norm(side, axis=2) for side in (a, b, c))
+    solid = (a * np.cross(b, c)).sum(2)
+    rest = la * lb * lc + (a * b).sum(2) * lc + (b * c).sum(2) * la + (c * a).sum(2) * lb
+    total: NDArray[np.float64] = np.arctan2(solid, rest).sum(1) / (2 * np.pi)
+    return total
 
 
 def test_a_field_begins_as_a_mesh(bar: Mesh, tmp_path: Path) -> None:

@@ -143,10 +143,16 @@ def view(window: Window) -> tuple[int, int, int, int]:
 
 def red(picture: Image.Image, window: Window) -> int:
     """How many pixels in the middle of the 3D view are red: some hundred are the axis."""
+    return dyed(picture, window, 0)
+
+
+def dyed(picture: Image.Image, window: Window, channel: int) -> int:
+    """How many are of the colour of this channel of RGB."""
     left, top, width, height = view(window)
     middle = picture.crop((left + width // 4, top + height // 4, left + 3 * width // 4, top + 3 * height // 4))
-    r, g, b = np.moveaxis(np.asarray(middle, np.int64), 2, 0)
-    return int(((r > 90) & (r > 2 * g) & (r > 2 * b)).sum())
+    seen = np.asarray(middle, np.int64)
+    others = np.delete(seen, channel, axis=2).max(axis=2)
+    return int(((seen[..., channel] > 90) & (seen[..., channel] > 2 * others)).sum())
 
 
 def look_at_everything(window: Window, zoom: float = 1.0) -> None:
