@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Magic3D in a real window, from words to a textured object and to another one by other words, with real clicks.
 
-Of a few steps, so that the colours are the words' and the details are not. Screenshots are left in build/window/VERSION.
+Of a few steps, so that the colours are the words' and the details are not. Screenshots are left in
+build/window/VERSION.
 """
 
 from __future__ import annotations
@@ -69,6 +70,8 @@ def it_is_seen_in_material_preview(story: Story) -> None:
 
 def other_words_change_it(story: Story) -> None:
     window = story.window
+    for panel in ("Generate", "Jobs"):
+        story.toggle(panel)
     with story.only("Results"):
         window.write(window.find("results.refine_prompt"), "a red mushroom")
         story.press("ops.gen3d.refine(")
