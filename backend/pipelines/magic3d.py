@@ -34,7 +34,7 @@ from ..geometry.standing import standing
 from ..guidance.diffusion_prior import DiffusionPrior
 from ..priors import embedded
 from ..rendering import viewpoints
-from ..rendering.shading import ALBEDO, TEXTURELESS, as_colours, lamp, lit, shading
+from ..rendering.shading import ALBEDO, AMBIENT, TEXTURELESS, as_colours, lamp, lit, shading
 from ..rendering.viewpoints import DREAM_FUSION, View, Viewpoints
 from ..settings import GenerateSettings, MeshSettings
 from ..shares import between, ended
@@ -58,7 +58,8 @@ class FinePlan:
     """How the fine stage goes.
 
     layers: of the grid of tetrahedra. views: pictures a step, of ``size`` pixels a side, about which the model is asked
-    as ``asking`` says. albedo_until: the share of all iterations that are not lit. turned, bent: the weights of the
+    as ``asking`` says. albedo_until: the share of all iterations that are not lit; ambient, textureless: as
+    ``DreamFusionPlan`` has them. turned, bent: the weights of the
     angles between neighbouring faces and of how far vertices are from between their neighbours, in layers. normals: the
     share of the steps that show the surface's normals as colours, while the shape may change. greys: what is behind.
     """
@@ -70,6 +71,8 @@ class FinePlan:
     viewpoints: Viewpoints = DREAM_FUSION
     asking: Asking = field(default_factory=Asking)
     albedo_until: float = 0.0
+    ambient: float = AMBIENT
+    textureless: float = 0.5
     turned: float = 1e4
     bent: float = 1e2
     normals: float = 0.0
@@ -104,7 +107,9 @@ OWN = Magic3DPlan(
         size=96,
         viewpoints=dreamfusion.OWN.viewpoints,
         asking=replace(dreamfusion.OWN.asking, times=(0.2, 0.7), until=0.7),
-        albedo_until=1.0,
+        albedo_until=0.0,  # not lit, everything is as dark as the shadows that the prior knows
+        ambient=dreamfusion.OWN.ambient,
+        textureless=dreamfusion.OWN.textureless,
         turned=300.0,
         bent=3.0,
         greys=dreamfusion.OWN.greys,
@@ -175,7 +180,7 @@ class FineTraining:
         if self.mesh.fixed is None and rng.random() < self.plan.normals:
             turned = torch.from_numpy(np.stack([view.pose[:3, :3] for view in views])).to(self.mesh.origin)
             return lambda albedo, normal, points, view: as_colours(normal, turned[view])
-        how = shading(share, rng, self.plan.albedo_until)
+        how = shading(share, rng, self.plan.albedo_until, self.plan.textureless)
         bare = how == TEXTURELESS and self.mesh.fixed is None  # which tells of the shape alone
         lamps = torch.from_numpy(np.stack([lamp(view.pose[:3, 3], rng) for view in views]))
         if how == ALBEDO:
@@ -184,7 +189,7 @@ class FineTraining:
 
         def lighting(albedo: Tensor, normal: Tensor, points: Tensor, view: Tensor) -> Tensor:
             towards = nn.functional.normalize(where[view] - points, dim=1)
-            return lit(torch.ones_like(albedo) if bare else albedo, normal, towards)
+            return lit(torch.ones_like(albedo) if bare else albedo, normal, towards, self.plan.ambient)
 
         return lighting
 

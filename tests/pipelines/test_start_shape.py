@@ -10,6 +10,7 @@ import pytest
 import torch
 import trimesh
 from numpy.typing import NDArray
+from scipy.spatial.transform import Rotation
 
 from backend.errors import Gen3DError
 from backend.geometry import export
@@ -55,8 +56,8 @@ def spikes() -> Mesh:
     """Three thin wedges, one in another's way, and a box that is hollow."""
     wedges = [trimesh.creation.cone(0.15, 1.4, sections=3) for _ in range(3)]
     for axis, wedge in enumerate(wedges):
-        turn = trimesh.transformations.rotation_matrix(1.2, [axis == 0, axis == 1, axis == 2])
-        wedge.apply_transform(turn).apply_translation([0.5 * axis - 0.5, -0.3, -0.2])
+        turn = Rotation.from_rotvec(1.2 * np.eye(3)[axis]).as_matrix()
+        wedge.vertices = wedge.vertices @ turn.T + [0.5 * axis - 0.5, -0.3, -0.2]
     outer, inner = trimesh.creation.box((0.9, 0.9, 0.9)), trimesh.creation.box((0.3, 0.3, 0.3))
     inner.invert()
     for box in (outer, inner):
