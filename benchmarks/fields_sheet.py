@@ -15,17 +15,21 @@ import statistics
 from pathlib import Path
 
 import numpy as np
+import torch
+from numpy.typing import NDArray
 from PIL import Image, ImageDraw
+from torch import Tensor
 
 from backend import evaluation, running
-from backend.geometry.mesh import components, is_watertight
+from backend.geometry.mesh import Mesh, components, is_watertight
 from backend.geometry.reading import read
+from backend.metrics.r_precision import portraits
 from backend.priors import embedded
 from backend.priors.judge import held_out
 from backend.settings import TITLES, EvaluateSettings, GenerateSettings
 from backend.storage import read_result
 
-ROWS = 8  # of objects, on a sheet
+ROWS, SIDE = 8, 192  # of objects, on a sheet; pixels of a view
 
 
 def main() -> None:
@@ -60,15 +64,21 @@ def main() -> None:
 
 
 def sheets(folder: Path, count: int) -> None:
-    """sheet_1.png and so on: a row of views for each object, with its number."""
-    rows = [np.asarray(Image.open(folder / f"{index:02}" / "views.png")) for index in range(count)]
+    """sheet_1.png and so on: a row of views of each mesh, with its number."""
+    rows = [row(read(folder / f"{index:02}" / "mesh.ply")[0]) for index in range(count)]
     for begin in range(0, count, ROWS):
         some = rows[begin : begin + ROWS]
         sheet = Image.fromarray(np.concatenate(some))
         draw = ImageDraw.Draw(sheet)
-        for index, row in enumerate(some):
-            draw.text((4, 2 + index * len(row)), str(begin + index), fill="black")
+        for index, shown in enumerate(some):
+            draw.text((4, 2 + index * len(shown)), str(begin + index), fill="black")
         sheet.save(folder / f"sheet_{begin // ROWS + 1}.png")
+
+
+def row(mesh: Mesh) -> NDArray[np.uint8]:
+    """Four views beside each other."""
+    pictures: Tensor = torch.cat(list(portraits(mesh, size=SIDE)), 2).permute(1, 2, 0)
+    return (255 * pictures).round().byte().numpy()
 
 
 if __name__ == "__main__":
