@@ -5,8 +5,8 @@
 
 The ladder of the paper, from fog on: a plain field; held against its opacity; in front of changing backgrounds; in a
 cube that follows it. Each rung makes the same prompts with the same seeds, and the dual encoder that guided none of
-them says how often a view of a result leads back to its own prompt, among all kinds of things. Run again, it makes what
-is missing.
+them says how often a view of a result leads back to its own prompt, among all kinds of things in the same colour: a
+cube that is red all over would be found among prompts of other colours. Run again, it makes what is missing.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ import numpy as np
 
 from backend import evaluation, running
 from backend.errors import Gen3DError
-from backend.priors import embedded
-from backend.priors.judge import CATEGORIES, held_out
+from backend.priors import embedded, world
 from backend.settings import DreamFieldsSettings, EvaluateSettings, GenerateSettings
 
+COLOUR = "red"
 PLAIN = {"transmittance": False, "backgrounds": False, "localisation": False}
 LADDER = {
     "plain": PLAIN,
@@ -40,7 +40,7 @@ def main() -> None:
     parser.add_argument("--iterations", type=int, default=0)
     parser.add_argument("--scorer", default=str(embedded.CLIP_SCORER))
     given = parser.parse_args()
-    pool = [text for text, _ in held_out(len(CATEGORIES))]
+    pool = [f"a {COLOUR} {kind.names[0]}" for kind in world.CATEGORIES.values()]
     chosen = np.linspace(0, len(pool) - 1, given.prompts).astype(int)
     given.folder.mkdir(parents=True, exist_ok=True)
     captions = given.folder / "captions.txt"
