@@ -59,9 +59,9 @@ class FinePlan:
 
     layers: of the grid of tetrahedra. views: pictures a step, of ``size`` pixels a side, about which the model is asked
     as ``asking`` says. albedo_until: the share of all iterations that are not lit; ambient, textureless: as
-    ``DreamFusionPlan`` has them. turned, bent: the weights of the
-    angles between neighbouring faces and of how far vertices are from between their neighbours, in layers. normals: the
-    share of the steps that show the surface's normals as colours, while the shape may change. greys: what is behind.
+    ``DreamFusionPlan`` has them. turned, bent: the weights of the angles between neighbouring faces and of how far
+    vertices are from between their neighbours, in layers. normals: the share of the steps that show the surface's
+    normals as colours, while the shape may change. greys: what is behind.
     """
 
     iterations: int = 3000

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +37,8 @@ class Shape:
     points: NDArray[np.float64]
     normals: NDArray[np.float64]
     colours: NDArray[np.float64] | None
+    _tree: cKDTree = field(init=False, repr=False, compare=False)
+    _regions: tuple[NDArray[np.float64], float, NDArray[np.bool_]] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "_tree", cKDTree(self.points))
@@ -57,7 +59,7 @@ class Shape:
         """Which of ``points`` [M, 3] are inside, and which of the surface's points is nearest to each."""
         away, nearest = self._nearest(points)
         inside = self._facing(points, nearest)
-        low, step, solid = self._regions  # type: ignore[attr-defined]
+        low, step, solid = self._regions
         far = away > CLEAR * step
         cells = np.floor((points[far] - low) / step).astype(np.intp)
         known = ((cells >= 0) & (cells < solid.shape)).all(1)
@@ -65,8 +67,7 @@ class Shape:
         return inside, nearest
 
     def _nearest(self, points: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
-        tree: cKDTree = self._tree  # type: ignore[attr-defined]
-        found: tuple[NDArray[np.float64], NDArray[np.intp]] = tree.query(points)
+        found: tuple[NDArray[np.float64], NDArray[np.intp]] = self._tree.query(points)
         return found
 
     def _facing(self, points: NDArray[np.float64], nearest: NDArray[np.intp]) -> NDArray[np.bool_]:

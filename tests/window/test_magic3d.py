@@ -9,15 +9,13 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from blender_gen3d.connection import launcher
 
-from .story import BLENDERS, ROWS, VERSIONS, Story, dyed, look_at_everything, places_of
-from .window import AREA, Screen, screen_of
+from .story import ROWS, Story, dyed, look_at_everything
+from .window import AREA, Screen
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 
@@ -29,12 +27,6 @@ TEXTURE = """
 answer = [len(mesh.uv_layers), *node.image.size, node.image.packed_file is not None]
 """
 BLUE, ENOUGH = 2, 5000  # channel, pixels
-
-
-@pytest.fixture(params=BLENDERS, ids=VERSIONS)
-def screen(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Screen]:
-    with screen_of(request.param, tmp_path, *places_of(sys.executable)) as made:
-        yield made
 
 
 def test_words_become_a_textured_object_and_other_words_change_it(screen: Screen) -> None:
@@ -65,7 +57,7 @@ def it_is_seen_in_material_preview(story: Story) -> None:
     window = story.window
     window.ask(AREA + "area.spaces.active.shading.type = 'MATERIAL'")
     look_at_everything(window)
-    assert settled(story, "magic3d-01-material-preview") > ENOUGH
+    seen(story, "magic3d-01-material-preview", BLUE, ENOUGH)
 
 
 def other_words_change_it(story: Story) -> None:
@@ -82,14 +74,12 @@ def other_words_change_it(story: Story) -> None:
     before, after = window.ask("answer = [list(bpy.data.objects[name].location) for name in " + f"{story.meshes()}]")
     assert abs(before[0] - after[0]) > 0.01, "beside it"
     look_at_everything(window)
-    assert settled(story, "magic3d-03-both") > ENOUGH / 4
+    seen(story, "magic3d-03-both", BLUE, ENOUGH // 4)
 
 
-def settled(story: Story, name: str) -> int:
-    """How much is blue in a screenshot, once shaders have been made."""
+def seen(story: Story, name: str, channel: int, least: int) -> None:
+    """Waits, while shaders are made, until more than so many pixels of a screenshot are of a channel's colour."""
     deadline = time.monotonic() + 200
-    seen = 0
-    while seen < ENOUGH and time.monotonic() < deadline:
+    while dyed(story.shot(name), story.window, channel) <= least:
+        assert time.monotonic() < deadline, f"not seen: {name}"
         time.sleep(2.0)
-        seen = dyed(story.shot(name), story.window, BLUE)
-    return seen

@@ -19,8 +19,8 @@ import pytest
 
 from blender_gen3d.connection import launcher
 
-from .story import BLENDERS, PACKAGE, ROOT, ROWS, SESSION, VERSIONS, Story, look_at_everything, places_of, red
-from .window import FILES, PREFERENCES, Button, Screen, Window, screen_of
+from .story import PACKAGE, ROOT, ROWS, SESSION, Story, look_at_everything, red
+from .window import FILES, PREFERENCES, Button, Screen, Window
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -30,12 +30,6 @@ LINK = SESSION + "answer = [upkeep.elsewhere, session.client.link.state if sessi
 PANEL = 42  # pixels from the last of the models to the title of the panel below
 FIELD, BUTTON = 26, 56  # pixels from a dialog's first field to its second, and to its buttons
 OWN = "clip-vit-b32"  # the last of the models
-
-
-@pytest.fixture(params=BLENDERS, ids=VERSIONS)
-def screen(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Screen]:
-    with screen_of(request.param, tmp_path, *places_of(sys.executable)) as made:
-        yield made
 
 
 @pytest.fixture
