@@ -275,6 +275,6 @@ def _diverged(attempt: _Attempt, error: FloatingPointError) -> Gen3DError:
     at = f" in {latest.phase}, step {latest.step}" if latest else ""
     return Gen3DError(
         f"The {attempt.kind} job diverged{at}: {error}, again after going back to the last checkpoint.",
-        "Check the dataset's poses and pictures, or try another seed.",
+        f"{'Check the poses and pictures of the dataset, or try' if attempt.kind == 'nerf' else 'Try'} another seed.",
         field="diverged",
     )

@@ -13,6 +13,7 @@ from typing import Any
 
 from . import dataset_size
 from .settings import (
+    DISTILLING,
     KINDS,
     BakeSettings,
     GenerateSettings,
@@ -36,14 +37,15 @@ MILLIONS = {"base40M-textvec": 40, "base1B": 1240, "base300M": 312, "base40M": 4
 POINT_E = {"upsample", "sdf", "clip-vit-l14"}  # what each of these goes with
 EMBEDDED = 6
 GUIDES = {"clip-vit-b16": 150, "clip-vit-b32": 151, "clip-vit-l14": 428}
-DIFFUSION = 1070  # any other: a Stable Diffusion
+DIFFUSION = {"stabilityai/stable-diffusion-xl-base-1.0": (2651, 818), "DeepFloyd/IF-I-XL-v1.0": (4300, 4762)}
+STABLE = (947, 123)  # any other: a Stable Diffusion. What reads words comes second
 FOG = 1500 * MIB  # a field of which everything is still half transparent, being trained at these:
 RENDERED = {"dream-fields": 168, "dreamfusion": 64, "magic3d": 64}  # pixels of a side, usually
 LOOKED_AT = 70  # by the embedded CLIP, of Dream Fields: it renders no more
 FITTED = RENDERED | {"dream-fields": LOOKED_AT}  # pixels of a side, of VIEWS
 RAY = 38 * 2**10  # what each ray more than those takes
-DISTILLED = ("dreamfusion", "magic3d")
 VIEWS = 4  # a step
+PAPERS_VIEWS = {"dream-fields": 8, "dreamfusion": 1, "magic3d": 32}
 PLAIN = 1 / 3  # the share of it that does not go with how much is rendered
 PASSES = 800 * MIB  # what the activations of a text-to-image model take more with all prompts in one pass
 LEARNING = 3.0  # what a text-to-image model takes while it learns a thing, in its weights
@@ -123,9 +125,9 @@ def _lower_training(settings: GenerateSettings, installed: Collection[str]) -> t
     """What a field loses least by first."""
     if settings.system not in RENDERED:
         return None
-    if settings.system in DISTILLED and not settings.dreamfusion.frugal:
+    if settings.system in DISTILLING and not settings.dreamfusion.frugal:
         lower = replace(settings, dreamfusion=replace(settings.dreamfusion, frugal=True))
-        return lower, "the text-to-image model is asked one prompt at a time"
+        return lower, "the text-to-image model is asked one prompt at a time, and reads them on the processor"
     name = _weights(settings, installed)
     if _views(settings, name) != 1:
         return replace(settings, views=1), "each step looks at one picture"
@@ -155,6 +157,8 @@ def _lower_fine(settings: GenerateSettings, installed: Collection[str]) -> tuple
 
 def _views(settings: GenerateSettings, name: str) -> int:
     """Pictures of a step: unless told, DreamFusion asks published models about one at a time."""
+    if settings.preset == "paper":
+        return settings.views or PAPERS_VIEWS[settings.system]
     return settings.views or (1 if settings.system == "dreamfusion" and name != "embedded" else VIEWS)
 
 
@@ -200,7 +204,7 @@ def _need(settings: Any, device: str, installed: Collection[str]) -> int:
                 millions = base_model + UPSAMPLER + CLIP if base_model else EMBEDDED
                 surface = CLOUD_VOXEL * settings.resolution**3
             else:
-                millions = EMBEDDED if name == "embedded" else GUIDES.get(name, DIFFUSION)
+                millions = GUIDES.get(name) or _asked(settings, name, device)
                 millions += STYLE if settings.style else 0
                 surface = (
                     _training(settings, name)
@@ -214,11 +218,21 @@ def _need(settings: Any, device: str, installed: Collection[str]) -> int:
         case RemeshSettings():
             return base + FIELD // 2 + _surface(settings.mesh)
         case PersonaliseSettings():
-            millions = EMBEDDED if _pipeline(settings.weights, installed) == "embedded" else DIFFUSION
+            name = _pipeline(settings.weights, installed)
+            millions = EMBEDDED if name == "embedded" else sum(DIFFUSION.get(name, STABLE))
             return base + round(millions * 10**6 * WEIGHT * LEARNING)
         case BakeSettings():
             return base + TEXEL * settings.texture**2
     return base + FIELD
+
+
+def _asked(settings: GenerateSettings, name: str, device: str) -> int:
+    """Million weights of the text-to-image model, or of the larger of two."""
+    coarse = settings.magic3d.coarse_weights
+    names = [name] + ([coarse] if settings.system == "magic3d" and coarse != "auto" else [])
+    elsewhere = settings.dreamfusion.frugal and device != "cpu"
+    sizes = [DIFFUSION.get(one, STABLE) for one in names if one != "embedded"]
+    return max([EMBEDDED, *(model + (0 if elsewhere else words) for model, words in sizes)])
 
 
 def _training(settings: GenerateSettings, name: str) -> int:
@@ -243,7 +257,7 @@ def _coarse(settings: GenerateSettings, name: str) -> int:
     rays = _views(settings, name) * _rendered(settings, name) ** 2
     fitted = VIEWS * FITTED[settings.system] ** 2
     fog = FOG * (PLAIN + (1 - PLAIN) * min(rays / fitted, 1)) + RAY * max(rays - fitted, 0)
-    apart = settings.system not in DISTILLED or name == "embedded" or settings.dreamfusion.frugal
+    apart = settings.system not in DISTILLING or name == "embedded" or settings.dreamfusion.frugal
     return round(fog) + (0 if apart else PASSES)
 
 

@@ -141,7 +141,17 @@ class DreamFieldsSettings:
     poses: bool = option(True, help="look from all around, not only from the front")
     transmittance: bool = option(True, help="reward light that passes, so that nothing needless stays in the air")
     backgrounds: bool = option(True, help="change what is behind the thing with every look")
-    localisation: bool = option(True, help="let the cube that bounds the thing follow it")
+    localisation: bool = option(True, help="bound the thing by a cube that follows it")
+    crops: int = option(
+        0,
+        low=0,
+        high=64,
+        help="looks at each picture in a step, each in front of another background; 0 takes the preset's",
+    )
+    elevation_jitter: float = option(
+        0.0, low=0.0, high=60.0, help="degrees by which the camera is lower or higher than usual, at most"
+    )
+    focal_jitter: float = option(0.0, low=0.0, high=0.9, help="share by which its focal length is changed, at most")
 
 
 @dataclass(frozen=True)
@@ -153,6 +163,10 @@ class DreamFusionSettings:
     shading: bool = option(True, help="light the thing by random lamps, which shows what is only painted on")
     orientation: bool = option(True, help="keep surfaces turned towards the camera")
     opacity: bool = option(True, help="keep the air clear")
+    background: bool = option(True, help="learn what is behind the thing, where the preset does; off: greys are there")
+    sphere: bool = option(True, help="bound the thing by a sphere; off: nothing does")
+    blob: bool = option(True, help="begin as a ball in the middle; off: as an even fog")
+    shaking: bool = option(True, help="move and turn the camera at random, where the preset does")
     view_prompts: bool = option(True, help="say in the prompt from which side the thing is seen")
     front: str = option("", longest=2000, help="prompt of the front view; empty: the prompt and its side")
     side: str = option("", longest=2000, help="prompt of the side views; empty: the prompt and its side")
@@ -162,6 +176,21 @@ class DreamFusionSettings:
         -1.0, low=-1.0, high=10.0, help="how much the other sides are avoided in each view; 0: not; -1: as suits"
     )
     annealing: bool = option(False, help="let the noise become less while the thing takes shape")
+    debiasing: bool = option(
+        False, help="clip what the model says, less and less: another remedy against several faces"
+    )
+    time_low: float = option(
+        0.0,
+        low=0.0,
+        high=1.0,
+        help="least noise that the model is asked about, as a share of all its steps; 0: as suits",
+    )
+    time_high: float = option(0.0, low=0.0, high=1.0, help="most noise that it is asked about; 0: as suits")
+    weighting: str = option(
+        "auto",
+        choices=("auto", "sigma2", "uniform", "signal-noise"),
+        help="how much what it says counts at each noise level; sigma2 is the paper's",
+    )
     frugal: bool = option(False, help="ask the model one prompt at a time: less memory, and slower")
 
 
@@ -211,7 +240,7 @@ class GenerateSettings:
     remove_background: bool = option(False, help="cut the thing out of its picture, with the library rembg")
     count: int = option(1, low=1, high=16, help="how many results, of this seed and those after it")
     seed: int = option(0, low=0, high=SEED_MAX, help="same seed, same words, same device: same result")
-    guidance: float = option(0.0, low=0.0, high=50.0, help="how closely to follow the words; 0 takes the model's own")
+    guidance: float = option(0.0, low=0.0, high=200.0, help="how closely to follow the words; 0 takes the model's own")
     steps: int = option(0, low=0, high=1024, help="sampling steps of each stage; 0 takes the model's own")
     points: int = option(0, low=0, high=8192, help="points of the first stage; 0 takes the model's own")
     iterations: int = option(0, low=0, high=1_000_000, help="training steps of a field; 0 takes the preset's")
@@ -270,12 +299,17 @@ class GenerateSettings:
         if not self.image and not self.prompt.strip():
             more = ", or give an image of it" if self.system == "point-e" else ""
             raise Gen3DError("There is no prompt.", f"Say in words what to make{more}.", field="prompt")
+        low, high = self.dreamfusion.time_low, self.dreamfusion.time_high
+        if self.system in DISTILLING and low and high and low > high:
+            cause = f"The least noise, {low:g}, is more than the most, {high:g}."
+            raise Gen3DError(cause, "Let time_low be at most time_high.", field="dreamfusion.time_low")
         if self.system == "magic3d" and not self.start and not (self.magic3d.coarse and self.magic3d.shape):
             cause = "There is no shape that could stay as it is."
             raise Gen3DError(cause, "Give a mesh or a result to start with, or let the shape change.", field="start")
 
 
 TITLES = {"point-e": "Point-E", "dream-fields": "Dream Fields", "dreamfusion": "DreamFusion", "magic3d": "Magic3D"}
+DISTILLING = ("dreamfusion", "magic3d")
 DISTILLED = (
     "negative_prompt", "start", "begin", "preset", "iterations", "rendered", "views", "guidance", "weights", "scorer",
     "lora", "lora_scale", "inversion", "token", "style", "style_adapter", "style_scale", "faces", "texture",
@@ -407,4 +441,7 @@ def _checked(spec: Field[Any], kind: Any, value: object, path: str) -> Any:
         raise Gen3DError(f"{path} has {len(value)} characters.", f"Give {longest} at most.", field=path)
     if isinstance(value, str) and "\0" in value:
         raise Gen3DError(f"{path} holds a NUL character.", "Remove it.", field=path)
+    if isinstance(value, str) and any("\ud800" <= letter <= "\udfff" for letter in value):  # not UTF-8
+        step = "Rename that file or folder." if spec.metadata["subtype"] else "Type the text anew."
+        raise Gen3DError(f"{path} holds half of a character (a lone surrogate).", step, field=path)
     return value

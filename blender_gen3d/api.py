@@ -41,6 +41,7 @@ from .connection import launcher, remote
 from .connection.client import Client
 from .preferences import backend_places
 from .results import importing
+from .results.start_shape import start_shape
 
 Gen3DError = errors.Gen3DError
 JobRow = protocol.JobRow
@@ -55,6 +56,7 @@ def generate(
     prompt: str = "",
     *,
     image: str | Path = "",
+    start: str | Path | bpy.types.Object = "",
     system: str = "point-e",
     seed: int = 0,
     count: int = 1,
@@ -67,13 +69,19 @@ def generate(
     """Makes objects from words, or from a picture, in the backend process; the folder of the result.
 
     count: how many, of the seeds ``seed``, ``seed`` + 1, ...; size: the largest side in metres, 0 for what is usual for
-    such a thing. settings: further fields of GenerateSettings. home, python, on_progress: as in ``train``. What the
-    backend has to remark, such as words that it does not know, is in the "notes" of the last row's ``result``.
+    such a thing; start: what a field begins as, a mesh object as it stands in the scene, a file, or a result folder.
+    settings: further fields of GenerateSettings, those within others as a dictionary. home, python, on_progress: as in
+    ``train``. What the backend has to remark, such as words that it does not know, is in the "notes" of the last row's
+    ``result``.
 
     >>> api.import_results(api.generate("a yellow car with black wheels", count=4, save_points=True))
+    >>> api.generate("a wooden chest", system="magic3d", start=bpy.data.objects["Cube"], magic3d={"shape": False})
     """
-    named = {"image": str(_path(image)) if str(image) else "", "system": system}
-    wanted = {"prompt": prompt, **named, "seed": seed, "count": count, "size": float(size), **settings}
+    if isinstance(start, bpy.types.Object):
+        start = start_shape(start, _path(home) if home else backend_places()[0])
+    files = {name: str(_path(given)) if str(given) else "" for name, given in (("image", image), ("start", start))}
+    asked = {"prompt": prompt, **files, "system": system, "seed": seed, "count": count, "size": float(size)}
+    wanted = {**asked, **settings}
     return run("generate", wanted, home=home, python=python, on_progress=on_progress)
 
 

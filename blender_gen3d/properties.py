@@ -83,6 +83,10 @@ EXPLAINED = {
     "begin.auto": "Points with the embedded priors, fog with published weights",
     "fog": "A ball of fog in the middle",
     "points": "What Point·E makes of the same words, which keeps things from having several faces",
+    "weighting.auto": "As suits the model: that of the paper",
+    "sigma2": "The more noise, the more; that of the paper",
+    "uniform": "All noise levels alike",
+    "signal-noise": "Most in the middle",
     "scene.auto": "One object where the pictures have transparent backgrounds, else a whole surrounding",
     "objects": "The middle of the objects that are captured",
     "cursor": "Where the 3D cursor is",
@@ -221,7 +225,8 @@ class Gen3DSettings(bpy.types.PropertyGroup):
     results: bpy.props.PointerProperty(type=Gen3DResults)  # type: ignore[valid-type]
     start_object: bpy.props.PointerProperty(  # type: ignore[valid-type]
         name="Start Shape",
-        description="Mesh that a field begins as, with its vertex colors; none: a ball of fog",
+        description="Mesh that a field begins as, with its vertex colors; none: as Start File or Begin As says, "
+        "under Advanced",
         type=bpy.types.Object,
         poll=lambda _self, item: item.type == "MESH",
     )

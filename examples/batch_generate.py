@@ -4,7 +4,8 @@
     blender --background --python-exit-code 3 --python batch_generate.py -- prompts.csv --out objects
 
 The table is a CSV file whose first line names its columns: "prompt", and whatever else of the settings is to differ
-from row to row (seed, size, system, weights, ...); "name" names the files, which are otherwise called by their prompts.
+from row to row (seed, size, system, weights, ...), those within others with a dot: "dream_fields.localisation",
+"dreamfusion.back". "name" names the files, which are otherwise called by their prompts.
 The same command goes on where it was stopped: what is whole is not made again, unless its row has changed.
 
 Exit code: 0 all objects are there, 1 some could not be made (why stands in OUT/report.csv), 2 nothing could be begun.
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import dataclasses
 import json
 import math
 import os
@@ -34,7 +36,6 @@ except ImportError:  # not installed: the checkout that this file lies in
     from blender_gen3d import api
     from blender_gen3d.bridge import settings
 
-KINDS = typing.get_type_hints(settings.GenerateSettings)
 DONE = "{name}.json"  # written last: what an object was made of
 
 
@@ -85,7 +86,7 @@ def read(table: Path) -> list[tuple[str, dict[str, object]]]:
                 raise api.Gen3DError("It has more cells than there are columns.", "Put quotes around commas.")
             given = {key: value.strip() for key, value in line.items() if value and value.strip()}
             name = file_name(given.pop("name", "") or given.get("prompt", "") or f"object {number - 1}")
-            wanted = {key: converted(key, value) for key, value in given.items()}
+            wanted = nested(given)
             settings.parse(settings.GenerateSettings, wanted)
         except api.Gen3DError as error:
             raise api.Gen3DError(f"{table}, line {number}: {error}", "Nothing has been made yet.") from error
@@ -94,9 +95,30 @@ def read(table: Path) -> list[tuple[str, dict[str, object]]]:
     return found
 
 
-def converted(key: str, value: str) -> object:
+def columns(cls: type, prefix: str = "") -> dict[str, type]:
+    """What a column can be named, and the type of that setting; "dreamfusion.back" is one within another."""
+    found: dict[str, type] = {}
+    for name, kind in typing.get_type_hints(cls).items():
+        found |= columns(kind, f"{prefix}{name}.") if dataclasses.is_dataclass(kind) else {prefix + name: kind}
+    return found
+
+
+def nested(given: dict[str, str]) -> dict[str, object]:
+    """The settings in the cells of a row, by column. Raises Gen3DError naming a column that is none."""
+    known, wanted = columns(settings.GenerateSettings), {}
+    for key, value in given.items():
+        if key not in known:
+            raise api.Gen3DError(f"{key} is not a setting.", f"Known here: {', '.join(sorted(known))}.")
+        *groups, name = key.split(".")
+        place = wanted
+        for group in groups:
+            place = place.setdefault(group, {})
+        place[name] = converted(key, value, known[key])
+    return wanted
+
+
+def converted(key: str, value: str, kind: type) -> object:
     """A cell as the type that its setting has."""
-    kind = KINDS.get(key, str)
     if kind is bool:
         return {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}.get(value.lower(), value)
     try:

@@ -117,6 +117,23 @@ def test_a_file_that_is_there_is_never_written_over(tmp_path: Path) -> None:
     assert out.read_text() == "precious" and names(tmp_path) == ["chair.glb"]
 
 
+@pytest.mark.parametrize(
+    ("given", "field", "step"),
+    [
+        ({"prompt": "a chair \udcff"}, "params.prompt", "Type the text anew."),
+        ({"prompt": "a chair", "dreamfusion": {"back": "\ud83e"}}, "params.dreamfusion.back", "Type the text anew."),
+        ({"prompt": "a chair", "start": "/chair\udcff.glb"}, "params.start", "Rename that file or folder."),
+    ],
+)
+def test_half_characters_are_refused(given: dict[str, object], field: str, step: str) -> None:
+    """As the wire does, and in its words; files must not have them in their names. Whole ones are kept."""
+    with pytest.raises(Gen3DError) as caught:
+        settings.parse(settings.GenerateSettings, given)
+    assert caught.value.cause == f"{field} holds half of a character (a lone surrogate)."
+    assert (caught.value.field, caught.value.next_step) == (field, step)
+    assert settings.parse(settings.GenerateSettings, {"prompt": "a 🦊, \ud7ff\ue000"}).prompt == "a 🦊, \ud7ff\ue000"
+
+
 def test_the_wire_refuses_a_long_prompt_in_the_same_words() -> None:
     with pytest.raises(Gen3DError, match=r"params.prompt has 2001 characters\. Give 2000 at most\."):
         settings.parse(settings.GenerateSettings, {"prompt": "é" * 2001})

@@ -83,13 +83,28 @@ def test_a_rung_that_would_change_nothing_is_left_out() -> None:
     one = "each step looks at one picture"
     assert one in told(weights="embedded") and one in told(system="magic3d")
     assert one not in told() and one not in told(weights="owner/other")
-    assert told()[0] == "the text-to-image model is asked one prompt at a time"
+    assert told()[0].startswith("the text-to-image model is asked one prompt at a time")
     sides = {
         weights: [said for said in told(system="dream-fields", weights=weights) if "pixels a side" in said]
         for weights in ("embedded", "clip-vit-b32")
     }
     assert sides["embedded"] == ["the pictures have 35 pixels a side"], "its guide sees 70"
     assert sides["clip-vit-b32"] == [f"the pictures have {side} pixels a side" for side in (84, 42)]
+
+
+def test_models_of_the_hub_take_what_they_hold_and_words_can_stay_on_the_processor() -> None:
+    def million(
+        name: str, frugal: bool = False, device: str = "cuda", system: str = "dreamfusion", **more: Any
+    ) -> float:
+        chosen = {"prompt": "x", "system": system, "weights": name, "dreamfusion": {"frugal": frugal}, **more}
+        return memory.need("generate", chosen, device) / memory.WEIGHT / 10**6
+
+    small, large = "stable-diffusion-v1-5/stable-diffusion-v1-5", "DeepFloyd/IF-I-XL-v1.0"
+    assert million(large) - million(small) == pytest.approx(9062 - 1070)
+    assert million(large, frugal=True) < million(large) - 4700
+    assert million(large, True, "cpu") > million(large, True) + 4700, "there it is the same memory"
+    both = million(small, system="magic3d", magic3d={"coarse_weights": large})
+    assert both == million(large, system="magic3d") > million(small, system="magic3d") + 7000
 
 
 def test_magic3d_is_stepped_down_where_it_takes_most() -> None:

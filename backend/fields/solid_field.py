@@ -18,9 +18,11 @@ OUT = 4  # density and colour, before their activations
 
 
 class ResidualMlp(nn.Module):
-    """About 280,000 weights: blocks of layer norm, a layer of twice the width, Swish, and back."""
+    """About 280,000 weights: blocks of layer norm, a layer of twice the width, Swish, and back. ``opened``: how many
+    bands of the encoding it sees."""
 
     basis: Tensor
+    opened: float = BANDS
 
     def __init__(self, width: int = 128, blocks: int = 4, waves: int = 6) -> None:
         super().__init__()
@@ -33,7 +35,7 @@ class ResidualMlp(nn.Module):
 
     def raw(self, points: Tensor, directions: Tensor, along: Tensor, across: Tensor) -> Tensor:
         """Gaussians as ``integrated_encoding`` has them, in box coordinates -> [N, 4], without activations."""
-        x = self.enter(integrated_encoding(points, directions, self.basis, along, across))
+        x = self.enter(integrated_encoding(points, directions, self.basis, along, across, self.opened))
         for norm, widen, narrow in zip(self.norms, self.widen, self.narrow, strict=True):
             x = x + narrow(F.silu(widen(norm(x))))
         out: Tensor = self.leave(x)

@@ -56,6 +56,10 @@ def extract(density: NDArray[np.floating], level: float, lower: ArrayLike, spaci
     return Mesh(vertices.astype(np.float32), np.ascontiguousarray(faces, dtype=np.int32))
 
 
+class EmptyFieldError(Gen3DError):
+    """There is no surface, because there is nothing."""
+
+
 def automatic_level(density: NDArray[np.floating], spacing: float) -> float:
     """The density at which the surface seen in pictures of the field lies.
 
@@ -67,14 +71,14 @@ def automatic_level(density: NDArray[np.floating], spacing: float) -> float:
     faint fields (no ray loses half its light: half of what the most opaque one loses is taken) each find their own.
 
     density: [X, Y, Z]; spacing: the cell's side in box units. Returns a level for ``extract``.
-    Raises Gen3DError when the densities are not numbers or the field is empty.
+    Raises Gen3DError when the densities are not numbers, EmptyFieldError when the field is empty.
     """
     density = _checked(density)
     top = min(float(density.max()), 10.0 / spacing)  # denser than this, one cell is as good as opaque
     views = list(_views(density, 10.0 * top))
     most = max(-math.expm1(-spacing * float(view.sum(axis=1).max())) for view in views)
     if not top > 0 or most < 0.01:
-        raise Gen3DError(
+        raise EmptyFieldError(
             f"The field is empty: no line of sight through it loses more than {most:.2%} of its light.",
             "Train it longer, or check that the cameras look at the object.",
             field="mesh.level",

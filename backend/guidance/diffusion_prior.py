@@ -27,8 +27,10 @@ from .text_to_image import load_pipeline
 if TYPE_CHECKING:
     from PIL import Image
 
-OFFLOAD = "text_encoder", "text_encoder_2"
-SEEN = "image_embeds"  # the name of that condition in diffusers
+ENCODERS = "text_encoder", "text_encoder_2"
+CONTEXT = 77  # tokens that pipelines ask for, whatever their tokenizer knows
+OFFLOAD = *ENCODERS, "safety_checker"
+SEEN, POOLED = "image_embeds", "text_embeds"  # the names of conditions in diffusers
 
 
 @dataclass(frozen=True)
@@ -64,8 +66,8 @@ class DiffusionPrior:
         roughly: torch.dtype | None = None,
     ) -> None:
         """Loads it. dtype: float16 on CUDA and float32 elsewhere, unless given. frugal: a pass of the U-Net for each
-        prompt, instead of one for all. size: of the pictures; 0: what it was made for. roughly: what ``noise``
-        multiplies in, where that is quicker.
+        prompt, instead of one for all, and words are read on the processor. size: of the pictures; 0: what it was made
+        for. roughly: what ``noise`` multiplies in, where that is quicker.
 
         Raises Gen3DError for a folder that holds no such pipeline, whole.
         """
@@ -83,9 +85,12 @@ class DiffusionPrior:
                 "Take Stable Diffusion 1, 2 or XL, DeepFloyd IF, or a pipeline made of one of them.",
                 field="text_to_image",
             )
-        for part in self.pipeline.components.values():
+        for name, part in self.pipeline.components.items():
             if isinstance(part, torch.nn.Module):
-                part.to(self.device).eval().requires_grad_(False)
+                part.to("cpu" if frugal and name in ENCODERS else self.device).eval().requires_grad_(False)
+        large = getattr(self.pipeline, "text_encoder_2", None) is not None
+        if large and self._dtype == torch.float16 and self.pipeline.vae.config.get("force_upcast", True):
+            self.pipeline.vae.float()  # that of Stable Diffusion XL overflows
         # The activations of a full autoencoder are larger than all else; a tiny one forgets to shift what it is given.
         if isinstance(self._vae, AutoencoderKL):
             self._vae.enable_gradient_checkpointing()  # type: ignore[attr-defined]
@@ -113,33 +118,52 @@ class DiffusionPrior:
         self, prompt: str, *, seed: int = 0, steps: int = 0, guidance: float = 0.0
     ) -> Generator[text_to_image.Step, None, Image.Image]:
         """A picture of the words, as ``text_to_image.draw`` makes it."""
-        return text_to_image.draw(self.pipeline, prompt, seed=seed, steps=steps, guidance=guidance, seen=self._seen)
+        said, unsaid = self.say([prompt])
+        told = {"prompt_embeds": said.words, "negative_prompt_embeds": unsaid.words}
+        if POOLED in said.added:
+            told |= {"pooled_prompt_embeds": said.added[POOLED], "negative_pooled_prompt_embeds": unsaid.added[POOLED]}
+        return text_to_image.draw(self.pipeline, told, seed=seed, steps=steps, guidance=guidance, seen=self._seen)
 
     def say(self, prompts: Sequence[str], negative: str = "") -> tuple[Said, Said]:
         """What prompts say, and as often what is to be avoided says ("": nothing in particular)."""
+        reader = self.pipeline.text_encoder.device
         takes = inspect.signature(self.pipeline.encode_prompt).parameters
         options: dict[str, Any] = {"do_classifier_free_guidance": True, "num_images_per_prompt": 1}
         options |= {"negative_prompt": [negative] * len(prompts)} if negative else {}  # some have an own nothing
         with torch.no_grad():
             told = self.pipeline.encode_prompt(
-                list(prompts), device=self.device, **{name: options[name] for name in options if name in takes}
+                list(prompts), device=reader, **{name: options[name] for name in options if name in takes}
             )
-        words, avoided, *pooled = told
+        words, avoided, *pooled = (part.to(self.device) for part in told)
         said: dict[str, Tensor] = {}
         unsaid: dict[str, Tensor] = {}
         if len(pooled) == 2:  # Stable Diffusion XL
             side = float(self.size)
             sizes = words.new_tensor([side, side, 0.0, 0.0, side, side]).expand(len(prompts), 6)
-            said, unsaid = ({"text_embeds": vectors, "time_ids": sizes} for vectors in pooled)
+            said, unsaid = ({POOLED: vectors, "time_ids": sizes} for vectors in pooled)
         if self._seen is not None:
             unsaid[SEEN], said[SEEN] = (one.expand(len(prompts), *one.shape) for one in self._seen)
         return Said(words, said), Said(avoided, unsaid)
 
+    def beyond(self, text: str) -> str:
+        """The end of the text that the model does not read because its context is full; mostly empty."""
+        words = self.pipeline.tokenizer
+        ends = words(text, return_offsets_mapping=True, verbose=False)["offset_mapping"]
+        length = min(int(words.model_max_length), CONTEXT)
+        return text[ends[length - 2][1] :].strip() if len(ends) > length else ""
+
+    def fitting(self, text: str, more: str) -> str:
+        """As much of the text, to the end of a word, as the model reads where ``more`` comes after it."""
+        while " " in text and self.beyond(text + more):
+            text = text.rpartition(" ")[0].rstrip(" ,")
+        return text
+
     def forget_words(self) -> None:
-        """Moves the text encoders, which are often larger than all else, out of the device's memory."""
+        """Moves the text encoders, which are often larger than all else, and what looks at drawn pictures, out of the
+        device's memory. Nothing can be said or drawn any more."""
         for name in OFFLOAD:
-            if (encoder := getattr(self.pipeline, name, None)) is not None:
-                encoder.to("cpu")
+            if (part := getattr(self.pipeline, name, None)) is not None:
+                part.to("cpu")
 
     def encode(self, pixels: Tensor) -> Tensor:
         """x of sRGB pixels [B, 3, S, S] in 0..1, resized to the model's size. Differentiable, in float32."""
@@ -152,6 +176,11 @@ class DiffusionPrior:
         latents = found.latents if hasattr(found, "latents") else found.latent_dist.mode()
         scaled: Tensor = latents.float() * self._vae.config.scaling_factor
         return scaled
+
+    @property
+    def of_pixels(self) -> bool:
+        """Whether pictures are diffused, not latents of them."""
+        return self._vae is None
 
     @torch.no_grad()
     def noise(self, noisy: Tensor, t: Tensor, *said: Said) -> list[Tensor]:

@@ -86,13 +86,18 @@ def perpendicular(x: Tensor, to: Tensor) -> Tensor:
     return x - along * to
 
 
-def distillation_loss(x: Tensor, score: Tensor, noise: Tensor, weight: Tensor) -> Tensor:
+def distillation_loss(x: Tensor, score: Tensor, noise: Tensor, weight: Tensor, most: float = float("inf")) -> Tensor:
     """A loss whose gradient in x [B, ...] is w(t) (ε̂ − ε) / B, without the model's Jacobian (eq. 3).
 
-    score: ε̂ after guidance; weight [B]. Its value, half the squared length of that gradient, says how far x still is.
-    Elements that are not numbers are taken as nothing.
+    score: ε̂ after guidance; weight [B]; most: what each element of w(t) (ε̂ − ε) is clipped to (Hong et al., "Debiasing
+    Scores and Prompts of 2D Diffusion", 2023, §4.1). Its value, half the squared length of that gradient, says how far
+    x still is. Single elements that are not numbers, as half precision has them, are taken as nothing.
+    Raises FloatingPointError where a whole picture's are none.
     """
-    gradient = torch.nan_to_num(_as(weight, x) * (score - noise).detach(), 0.0, 0.0, 0.0) / len(x)
+    gradient = _as(weight, x) * (score - noise).detach()
+    if not bool(torch.isfinite(gradient).flatten(1).any(1).all()):
+        raise FloatingPointError("what the text-to-image model sees in a picture is no number")
+    gradient = torch.nan_to_num(gradient, 0.0, 0.0, 0.0).clamp(-most, most) / len(x)
     found: Tensor = _ByHand.apply(x, gradient)  # type: ignore[no-untyped-call]
     return found
 

@@ -56,12 +56,13 @@ class TextToImage:
         self, prompt: str, *, seed: int = 0, steps: int = 0, guidance: float = 0.0, view: str = VIEW
     ) -> Generator[Step, None, Image.Image]:
         """As ``draw`` below."""
-        return draw(self._pipeline, view.replace("{prompt}", prompt), seed=seed, steps=steps, guidance=guidance)
+        words = {"prompt": view.replace("{prompt}", prompt)}
+        return draw(self._pipeline, words, seed=seed, steps=steps, guidance=guidance)
 
 
 def draw(
     pipeline: Any,
-    prompt: str,
+    words: dict[str, Any],
     *,
     seed: int = 0,
     steps: int = 0,
@@ -70,7 +71,8 @@ def draw(
 ) -> Generator[Step, None, Image.Image]:
     """Draws one picture (RGB); the same seed on the same device gives the same. To stop iterating is to cancel.
 
-    ``steps`` and ``guidance`` 0 take the pipeline's own. seen: what ``image_prompt.add`` gave, of a pipeline that looks
+    words: the pipeline's arguments that say what to draw, a "prompt" or what its encoders make of one. ``steps`` and
+    ``guidance`` 0 take the pipeline's own. seen: what ``image_prompt.add`` gave, of a pipeline that looks
     at a picture. Raises Gen3DError where its safety checker withholds the picture.
     """
     options: dict[str, Any] = {"num_inference_steps": steps} if steps else {}
@@ -86,7 +88,7 @@ def draw(
 
         if "callback_on_step_end" in known:
             options["callback_on_step_end"] = stepped
-        return pipeline(prompt=prompt, generator=generator, **options)
+        return pipeline(**words, generator=generator, **options)
 
     drawn = yield from reports(work)
     if any(getattr(drawn, "nsfw_content_detected", None) or ()):

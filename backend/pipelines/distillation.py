@@ -18,25 +18,29 @@ from ..guidance.score_distillation import WEIGHTS, distillation_loss, guided, no
 from ..rendering.viewpoints import View
 
 SIDES = ("front view", "side view", "back view", "overhead view")
+OF_LATENTS, OF_PIXELS = 100.0, 20.0
+"""The guidance of models of latents, as in the paper, and of DeepFloyd's pixels."""
 
 
 @dataclass(frozen=True)
 class Asking:
     """How the model is asked.
 
-    guidance: ω. times: the shares of all noise levels that are drawn from, evenly; ``until``: to what the higher of
-    them has fallen at the end, where it is to fall. weighting: w(t), a key of WEIGHTS. told: prompts say from which
-    side one looks, or, with ``bearings``, just from where; avoided: how much those of the other sides are avoided
-    (Perp-Neg).
+    guidance: ω; 0: as is usual for the kind of model. times: the shares of all noise levels that are drawn from;
+    ``until``: to what the higher of them has fallen at the end, where it is to fall. weighting: w(t), a key of WEIGHTS.
+    told: prompts say from which side one looks, or, with ``bearings``, just from where; avoided: how much those of the
+    other sides are avoided (Perp-Neg). clipped: what the gradient's elements are clipped to, at first and at the end;
+    None: to nothing.
     """
 
-    guidance: float = 100.0
+    guidance: float = 0.0
     times: tuple[float, float] = (0.02, 0.98)
     until: float = 0.98
     weighting: str = "sigma2"
     told: bool = True
     bearings: bool = False
     avoided: float = 0.0
+    clipped: tuple[float, float] | None = None
 
     def named(self, view: View) -> str:
         """From where one looks; empty: that is not told."""
@@ -69,6 +73,7 @@ class Critic:
 
     def __init__(self, prior: DiffusionPrior, heard: Heard, asking: Asking) -> None:
         self.prior, self.heard, self.asking = prior, heard, asking
+        self.guidance = asking.guidance or (OF_PIXELS if prior.of_pixels else OF_LATENTS)
 
     def times(self, share: float, count: int, generator: torch.Generator) -> Tensor:
         """Noise levels [B] for this share of all steps, between those that are to be asked about."""
@@ -77,9 +82,11 @@ class Critic:
         drawn = low + (high - low) * torch.rand(count, generator=generator, device=generator.device)
         return (drawn * self.prior.steps).long().clamp(0, self.prior.steps - 1)
 
-    def loss(self, pictures: Tensor, views: Sequence[View], t: Tensor, generator: torch.Generator) -> Tensor:
+    def loss(
+        self, pictures: Tensor, views: Sequence[View], t: Tensor, generator: torch.Generator, share: float = 0.0
+    ) -> Tensor:
         """The loss whose gradient in x, what the model works on of sRGB ``pictures`` [B, 3, S, S] of these views, is
-        w(t) (ε̂ − ε) (eq. 3)."""
+        w(t) (ε̂ − ε) (eq. 3). share: of all steps that are done."""
         asking, prior = self.asking, self.prior
         x = prior.encode(pictures)
         noise = torch.randn(x.shape, generator=generator, device=x.device)
@@ -91,7 +98,9 @@ class Critic:
         nothing, wanted, *avoided = prior.noise(noisy, t, unsaid, *(self.heard.of(names) for names in prompts))
         if avoided:
             weight = x.new_full((len(views),), asking.avoided)
-            score = perp_neg(nothing, wanted, avoided, [weight] * len(avoided), asking.guidance)
+            score = perp_neg(nothing, wanted, avoided, [weight] * len(avoided), self.guidance)
         else:
-            score = guided(nothing, wanted, asking.guidance)
-        return distillation_loss(x, score, noise, WEIGHTS[asking.weighting](prior.signal2[t]))
+            score = guided(nothing, wanted, self.guidance)
+        first, last = asking.clipped or (float("inf"), 0.0)
+        most = first + (last - first) * share if asking.clipped else first
+        return distillation_loss(x, score, noise, WEIGHTS[asking.weighting](prior.signal2[t]), most)

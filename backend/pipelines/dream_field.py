@@ -26,26 +26,31 @@ SPAN = 1.5
 UNIT = 1 / SPAN
 """Of the cube, in box coordinates."""
 WIDTH = 0.2
+MOST = 12.0  # of what is exponentiated
 DIFFERENCE = 0.5  # of those that normals are made of, in steps along rays
+UNBOUNDED = math.sqrt(3) * SPAN
+"""Radius of a sphere around the whole box, in half sides."""
 DEVIATION = 1 / math.sqrt(12)
 """Of a place that is anywhere in a step or a pixel, in its widths."""
 
 
 @dataclass(frozen=True)
 class DreamShape:
-    """What fixes a field; JSON-ready. network: "grid" or "mlp"; steps: samples along the cube's diagonal; air and blob:
-    what is added to the density before its softplus, everywhere and, as a Gaussian of WIDTH half sides, in the middle
-    (Poole et al. 2022, App. A.2); density: what the softplus is multiplied by; bound: radius in half sides of the
-    sphere that takes the place of the cube; 0: none does; most: samples of a ray; facing: it tells normals, too; soft:
-    by how many half sides its density is blurred where a surface is looked for, against the roughness that few
-    iterations leave."""
+    """What fixes a field; JSON-ready. network: "grid" or "mlp", of so many ``blocks``; steps: samples along the cube's
+    diagonal; air and blob: what is added to the density before its softplus, or ``exponential``, everywhere and, as a
+    Gaussian of WIDTH half sides, in the middle (Poole et al. 2022, App. A.2); density: what comes out of that is
+    multiplied by; bound: radius in half sides of the sphere that takes the place of the cube; 0: none does; UNBOUNDED:
+    neither is there; most: samples of a ray; facing: it tells normals, too; soft: by how many half sides its density is
+    blurred where a surface is looked for, against the roughness that few iterations leave."""
 
     network: str = "grid"
+    blocks: int = 4
     steps: int = 96
     resolution: int = 72
     air: float = -1.0
     blob: float = 2.0
     density: float = 4.0
+    exponential: bool = False
     bound: float = 0.0
     finest: int = 96
     levels: int = 4
@@ -73,7 +78,9 @@ class DreamField(nn.Module):
     def __init__(self, shape: DreamShape) -> None:
         super().__init__()
         self.shape = shape
-        self.network: SolidGrid | ResidualMlp = solid_grid(shape) if shape.network == "grid" else ResidualMlp()
+        self.network: SolidGrid | ResidualMlp = (
+            solid_grid(shape) if shape.network == "grid" else ResidualMlp(blocks=shape.blocks)
+        )
         self.occupancy = OccupancyGrid(torch.ones((shape.resolution,) * 3, dtype=torch.bool), shape.path.step, False)
         self.register_buffer("origin", torch.zeros(3))
 
@@ -90,8 +97,9 @@ class DreamField(nn.Module):
         )
         away = points - self.origin
         inside = away.norm(dim=1) <= self.shape.bound * UNIT if self.shape.bound else away.abs().amax(1) <= UNIT
-        density = self.shape.density * SPAN * F.softplus(raw[:, 0] + self.shape.air + blob)
-        return density * inside, torch.sigmoid(raw[:, 1:])
+        raw_density = raw[:, 0] + self.shape.air + blob
+        active = raw_density.clamp(max=MOST).exp() if self.shape.exponential else F.softplus(raw_density)
+        return self.shape.density * SPAN * active * inside, torch.sigmoid(raw[:, 1:])
 
     def density(self, points: Tensor) -> Tensor:
         """[N, 3] -> [N], per unit of the box."""

@@ -31,7 +31,7 @@ from . import dreaming
 from .beginning import shaped
 from .devices import choose_device
 from .dream_descent import Descent, Learning
-from .dream_field import UNIT, DreamField, DreamShape
+from .dream_field import UNBOUNDED, UNIT, DreamField, DreamShape
 from .progress import Pipeline, Progress, Snapshot
 from .start_shape import begin_as
 
@@ -88,6 +88,8 @@ FAST = replace(
     kept=0.98,
     learning=Learning(1e-2, 20, end=0.1, epsilon=1e-15),
 )
+"""For a hash grid, which learns thirty times as fast: from all heights, since what is seen from one only has no bottom
+and no top; the opacity falls, and the cube follows, within as large a share of the fewer iterations."""
 FAST_SHAPE = DreamShape(soft=0.02)
 BEGUN = replace(
     FAST, iterations=120, least=0.0, tinted=False, covered=True, learning=Learning(5e-3, 20, end=0.1, epsilon=1e-15)
@@ -107,8 +109,10 @@ def generate(settings: GenerateSettings, out: Path, resume: Snapshot | None = No
     words, notes = dreaming.said(prompt, guide, INSTALL)
     clip = Clip(folder, device)
     if rest := clip.beyond(words):
-        notes.append(f"The prompt is too long to be read to its end: {rest[:80]!r} was left out.")
+        notes.append(dreaming.LEFT_OUT.format(rest[:80]))
     plan, shape = planned(settings, weights.are_embedded(guide))
+    if settings.rendered > seen_by(clip):
+        notes.append(f"The guide looks at {clip.size} pixels a side, so that {seen_by(clip)} are rendered.")
 
     def begin(seed: int, start: Mesh | Path | None) -> DreamFieldsTraining:
         torch.manual_seed(seed)
@@ -118,7 +122,7 @@ def generate(settings: GenerateSettings, out: Path, resume: Snapshot | None = No
         return DreamFieldsTraining(field, clip, words, plan, seed)
 
     content = yield from dreaming.make(settings, out, resume, begin, plan.iterations, guide, words)
-    return {**content, "prior": guide, "notes": [*notes, *content.get("notes", ())]}
+    return {**content, "prior": guide, "notes": [*notes, *content["notes"]]}
 
 
 def planned(settings: GenerateSettings, own: bool) -> tuple[DreamFieldsPlan, DreamShape]:
@@ -132,6 +136,8 @@ def planned(settings: GenerateSettings, own: bool) -> tuple[DreamFieldsPlan, Dre
         iterations=settings.iterations or plan.iterations,
         size=settings.rendered or plan.size,
         views=settings.views or plan.views,
+        crops=chosen.crops or plan.crops,
+        viewpoints=jittered(plan.viewpoints, chosen.elevation_jitter, chosen.focal_jitter),
     )
     if not chosen.poses:
         plan = replace(plan, viewpoints=replace(plan.viewpoints, azimuth=(0.0, 0.0)))
@@ -140,11 +146,20 @@ def planned(settings: GenerateSettings, own: bool) -> tuple[DreamFieldsPlan, Dre
     if not chosen.backgrounds:
         plan = replace(plan, textures=False)
     if not chosen.localisation:
-        plan = replace(plan, kept=1.0)
+        plan, shape = replace(plan, kept=1.0), replace(shape, bound=UNBOUNDED)
     return plan, shape
 
 
 # ---------------------------------------------------------------------------------------------- the paper's techniques
+
+
+def jittered(usual: Viewpoints, elevation: float, focal: float) -> Viewpoints:
+    """Cameras that are up to so many degrees lower or higher, and whose focal length differs by up to such a share
+    (App. C)."""
+    low, high = usual.elevation
+    short, long = usual.focal
+    wider = max(low - elevation, -90.0), min(high + elevation, 90.0)
+    return replace(usual, elevation=wider, focal=(short * (1 - focal), long * (1 + focal)))
 
 
 def target_transmittance(plan: DreamFieldsPlan, iteration: int, focal: float, distance: float) -> float:
@@ -183,6 +198,11 @@ def pictures(light: Tensor, plan: DreamFieldsPlan, size: int, generator: torch.G
     return cut
 
 
+def seen_by(clip: Clip) -> int:
+    """Side in pixels of the renders of which the guide sees all."""
+    return round(clip.size / CROP)
+
+
 # ------------------------------------------------------------------------------------------------------------ training
 
 
@@ -192,7 +212,7 @@ class DreamFieldsTraining:
     def __init__(self, field: DreamField, clip: Clip, words: str, plan: DreamFieldsPlan, seed: int) -> None:
         device = field.origin.device
         self.field, self.clip, self.plan, self.steps = field, clip, plan, 0
-        self.size = min(round(clip.size / CROP), plan.size)
+        self.size = min(seen_by(clip), plan.size)
         self.said = clip.encode_text([words])[0]
         self.generator = torch.Generator(device).manual_seed(seed)
         self.seed = seed

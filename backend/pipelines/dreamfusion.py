@@ -24,7 +24,9 @@ from torch import Tensor, nn
 
 from .. import weights
 from ..errors import Gen3DError
+from ..fields.integrated_encoding import BANDS
 from ..fields.positional_encoding import positional_encoding
+from ..fields.solid_field import ResidualMlp
 from ..geometry.mesh import Mesh
 from ..guidance.diffusion_prior import DiffusionPrior
 from ..priors import embedded
@@ -39,7 +41,7 @@ from .beginning import shaped
 from .devices import choose_device, half_precision
 from .distillation import SIDES, Asking, Critic, Heard
 from .dream_descent import Descent, Learning
-from .dream_field import UNIT, DreamField, DreamShape
+from .dream_field import UNBOUNDED, UNIT, DreamField, DreamShape
 from .progress import Pipeline, Progress, Snapshot
 from .start_shape import begin_as
 
@@ -50,8 +52,11 @@ PRIORS = (  # the first that is installed
     "DeepFloyd/IF-I-XL-v1.0",
 )
 INSTALL = f"install a text-to-image model, such as with `gen3d models install {PRIORS[0]}`"
+PICTURE = "picture.png"
 DRAWN = 25, 4.0  # steps and guidance, by the embedded prior
 ANNEALED = 0.5  # of the noise levels, at the end
+CLIPPED = 0.5, 2.0  # what the gradient's elements are clipped to, at first and at the end, where they are
+OF_SIDES = "front", "side", "back", "overhead"  # their names in the settings, as SIDES has them
 FRONT = 15.0  # degrees of elevation that the first picture is taken to be seen from
 REFERENCE = 100.0  # the weight of the squared difference to the first picture
 
@@ -66,8 +71,8 @@ class DreamFusionPlan:
     albedo_until: the share of all iterations that are not lit; 1: none is. ambient: the light that comes from all
     sides, where that of the lamp makes it 1; textureless: the share of lit iterations without colours. orientation: the
     weight of that loss, at first and, from ``oriented`` on, a share of all iterations; sparse: that of what covers the
-    picture. plain: the share of pictures in front of one of ``greys``, instead of what the background's network says of
-    the direction.
+    picture. unfolded: the share until which the bands of the encoding come in, one after another. plain: the share of
+    pictures in front of one of ``greys``, instead of what the background's network says of the direction.
     """
 
     iterations: int
@@ -81,14 +86,24 @@ class DreamFusionPlan:
     orientation: tuple[float, float] = (1e-4, 1e-2)
     oriented: float = 1 / 3
     sparse: float = 1e-3
+    unfolded: float = 0.0
     plain: float = 0.0
     greys: tuple[float, float] = (0.3, 1.0)
     learning: Learning = field(default_factory=lambda: Learning(1e-3, 1500))
 
 
-PAPER = DreamFusionPlan(15_000)
-PAPER_SHAPE = DreamShape("mlp", steps=192, bound=1.4, air=-2.0, blob=5.0)
-FAST = replace(PAPER, iterations=10_000, learning=Learning(1e-2, 100, end=0.1, epsilon=1e-15))
+PAPER = DreamFusionPlan(15_000, unfolded=1 / 3)
+PAPER_SHAPE = DreamShape("mlp", 5, steps=192, bound=1.4, air=-2.0, blob=5.0, density=1.0, exponential=True)
+FAST = replace(
+    PAPER,
+    iterations=10_000,
+    orientation=(0.3, 30.0),
+    sparse=1.0,
+    unfolded=0.0,
+    learning=Learning(1e-2, 100, end=0.1, epsilon=1e-15),
+)
+"""As Stable Diffusion needs it, whose latents' gradients are larger: the weights that are usual there, of the
+orientation a thirtieth, since it is counted for each pixel here, not for each of the samples of its ray."""
 FAST_SHAPE = DreamShape(bound=1.4, levels=8, finest=256, log2_rows=19)
 OWN = replace(
     FAST,
@@ -101,6 +116,7 @@ OWN = replace(
     albedo_until=0.5,
     ambient=0.5,
     textureless=0.0,
+    orientation=(1e-4, 1e-2),
     sparse=5.0,
     learning=Learning(3e-2, 20, end=0.1, epsilon=1e-15),
 )
@@ -158,9 +174,11 @@ class DreamFusionTraining:
         views = viewpoints.draw(plan.viewpoints, plan.views, rng)
         how = shading(share, rng, plan.albedo_until, plan.textureless)
         lamps = [lamp(view.pose[:3, 3], rng) for view in views]
+        if isinstance(network := self.field.network, ResidualMlp) and plan.unfolded:
+            network.opened = 1 + (BANDS - 1) * min(share / plan.unfolded, 1.0)
         pictures, opacity, facing = self._render(views, how, lamps)
         t = self.critic.times(share, len(views), self.generator)
-        loss = self.critic.loss(pictures, views, t, self.generator)
+        loss = self.critic.loss(pictures, views, t, self.generator, share)
         oriented = min(share / plan.oriented, 1.0)
         loss = loss + (plan.orientation[0] + (plan.orientation[1] - plan.orientation[0]) * oriented) * facing
         loss = loss + plan.sparse * sparseness(opacity)
@@ -262,12 +280,12 @@ def generate(settings: GenerateSettings, out: Path, resume: Snapshot | None = No
     words, notes = dreaming.said(prompt, guide, INSTALL, personal=bool(settings.lora or settings.inversion))
     own = weights.are_embedded(guide)
     plan, shape = planned(settings, own)
-    prior, heard = listening(folder, words, settings, device, own, plan.asking.bearings)
-    picture = None
-    if chosen.first_image or chosen.reference:
-        picture = yield from first_picture(prior, words, settings.seed, own)
-        Image.fromarray(picture).save(out / "picture.png")
+    prior, heard, more = listening(folder, words, settings, device, own, plan.asking.bearings)
+    picture, withheld = yield from first_picture(prior, words, settings, own, out)
     prior.forget_words()
+    notes += more + withheld
+    if settings.rendered > prior.size:
+        notes.append(f"The model looks at {prior.size} pixels a side, so that as many are rendered.")
     critic = Critic(prior, heard, plan.asking)
 
     def begin(seed: int, start: Mesh | Path | None) -> DreamFusionTraining:
@@ -279,7 +297,7 @@ def generate(settings: GenerateSettings, out: Path, resume: Snapshot | None = No
 
     content = yield from dreaming.make(settings, out, resume, begin, plan.iterations, guide, words)
     if picture is not None:
-        content["files"]["picture"] = "picture.png"
+        content["files"]["picture"] = PICTURE
     return {**content, "prior": guide, "notes": [*notes, *content["notes"]]}
 
 
@@ -290,20 +308,33 @@ def planned(settings: GenerateSettings, own: bool) -> tuple[DreamFusionPlan, Dre
         plan = BEGUN
     if settings.preset == "paper":
         plan, shape = PAPER, PAPER_SHAPE
-    return asked(plan, settings), shape
+    return asked(plan, settings), formed(shape, settings.dreamfusion)
+
+
+def formed(shape: DreamShape, chosen: DreamFusionSettings) -> DreamShape:
+    """The shape without what is to be left out of it."""
+    return replace(shape, bound=shape.bound if chosen.sphere else UNBOUNDED, blob=shape.blob if chosen.blob else 0.0)
 
 
 def asked(plan: DreamFusionPlan, settings: GenerateSettings) -> DreamFusionPlan:
     """The plan with the numbers and the techniques of the settings."""
-    chosen = settings.dreamfusion
+    chosen, (low, high) = settings.dreamfusion, plan.asking.times
+    cameras = plan.viewpoints
     return replace(
         plan,
+        viewpoints=cameras if chosen.shaking else replace(cameras, shaken=0.0, target=0.0, up=0.0),
         iterations=settings.iterations or plan.iterations,
         size=settings.rendered or plan.size,
         views=settings.views or plan.views,
         asking=replace(
             plan.asking,
             guidance=settings.guidance or plan.asking.guidance,
+            times=(
+                chosen.time_low or min(low, chosen.time_high or low),
+                chosen.time_high or max(high, chosen.time_low),
+            ),
+            weighting=plan.asking.weighting if chosen.weighting == "auto" else chosen.weighting,
+            clipped=CLIPPED if chosen.debiasing else plan.asking.clipped,
             told=chosen.view_prompts,
             avoided=plan.asking.avoided if chosen.perp_neg < 0 else chosen.perp_neg,
             until=ANNEALED if chosen.annealing else plan.asking.until,
@@ -311,23 +342,34 @@ def asked(plan: DreamFusionPlan, settings: GenerateSettings) -> DreamFusionPlan:
         albedo_until=plan.albedo_until if chosen.shading else 1.0,
         orientation=plan.orientation if chosen.orientation else (0.0, 0.0),
         sparse=plan.sparse if chosen.opacity else 0.0,
+        plain=plan.plain if chosen.background else 1.0,
     )
 
 
 def listening(
     folder: Path, words: str, settings: GenerateSettings, device: torch.device, own: bool, bearings: bool
-) -> tuple[DiffusionPrior, Heard]:
-    """The model in a folder, and what it makes of ``prompts`` and of what to avoid. own: it is the embedded one."""
+) -> tuple[DiffusionPrior, Heard, list[str]]:
+    """The model in a folder, what it makes of ``prompts`` and of what to avoid, and notes on what it does not read.
+    own: it is the embedded one."""
     roughly = half_precision(device, trained_so=True) if own else None
     prior = DiffusionPrior(folder, device, frugal=settings.dreamfusion.frugal, roughly=roughly)
     dreaming.adapt(prior, settings, own)
-    asked = prompts(words, settings.dreamfusion, bearings)
-    return prior, Heard(tuple(asked), *prior.say(list(asked.values()), settings.negative_prompt.strip()))
+    kept, notes = prior.fitting(words, f", {max(SIDES, key=len)}"), []
+    if rest := words[len(kept) :].strip(" ,"):
+        notes.append(dreaming.LEFT_OUT.format(rest[:80]))
+    chosen, known = settings.dreamfusion, own and not (settings.lora or settings.inversion)
+    told = {"negative": settings.negative_prompt, **{name: getattr(chosen, name) for name in OF_SIDES}}
+    for name, text in told.items():
+        told[name], more = dreaming.aside(text.strip(), prior, known)
+        notes += more
+    negative = told.pop("negative")
+    asked = prompts(kept, replace(chosen, **told), bearings)
+    return prior, Heard(tuple(asked), *prior.say(list(asked.values()), negative)), notes
 
 
 def prompts(words: str, chosen: DreamFusionSettings, bearings: bool = False) -> dict[str, str]:
     """What is said of each of SIDES, of each of the ``bearings``, and of views of which nothing is told, ""."""
-    own = dict(zip(SIDES, (chosen.front, chosen.side, chosen.back, chosen.overhead), strict=True))
+    own = {side: getattr(chosen, name) for side, name in zip(SIDES, OF_SIDES, strict=True)}
     asked = {"": words} | {side: text.strip() or f"{words}, {side}" for side, text in own.items()}
     if bearings:
         asked |= {
@@ -337,17 +379,30 @@ def prompts(words: str, chosen: DreamFusionSettings, bearings: bool = False) -> 
 
 
 def first_picture(
-    prior: DiffusionPrior, words: str, seed: int, own: bool
-) -> Generator[Progress, None, NDArray[np.uint8]]:
-    """What the model draws of the words, from the front, uint8 sRGB [S, S, 3]."""
+    prior: DiffusionPrior, words: str, settings: GenerateSettings, own: bool, out: Path
+) -> Generator[Progress, None, tuple[NDArray[np.uint8] | None, list[str]]]:
+    """What the model draws of the words, from the front, uint8 sRGB [S, S, 3], also put into ``out``; and notes. None
+    where that is not wanted, or where the model withholds it.
+
+    Raises Gen3DError where it withholds what the field is to be held against.
+    """
+    chosen = settings.dreamfusion
+    if not (chosen.first_image or chosen.reference):
+        return None, []
     steps, guidance = DRAWN if own else (0, 0.0)
-    drawing = prior.draw(f"{words}, {SIDES[0]}", seed=seed, steps=steps, guidance=guidance)
+    drawing = prior.draw(f"{words}, {SIDES[0]}", seed=settings.seed, steps=steps, guidance=guidance)
     while True:
         try:
             done = next(drawing)
         except StopIteration as end:
             picture = np.asarray(end.value)
             break
+        except Gen3DError as error:
+            if chosen.reference:
+                step = "Take another seed or other words, or leave the reference out."
+                raise Gen3DError(error.cause, step, field="dreamfusion.reference") from error
+            return None, [f"There is no first picture. {error.cause}"]
         yield Progress("view", done.step, done.total, dreaming.BEGUN * done.step / max(done.total, 1))
+    Image.fromarray(picture).save(out / PICTURE)
     yield Progress("view", 1, 1, dreaming.BEGUN, preview=lambda: picture)
-    return picture
+    return picture, []

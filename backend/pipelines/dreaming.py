@@ -22,6 +22,7 @@ from ..errors import Gen3DError
 from ..geometry import export
 from ..geometry.mesh import Mesh
 from ..geometry.standing import standing
+from ..geometry.surface import EmptyFieldError
 from ..guidance import text_to_image
 from ..guidance.clip import Clip
 from ..guidance.diffusion_prior import DiffusionPrior
@@ -41,6 +42,8 @@ SHAPED = 0.2  # of the making of a thing, when it has points to begin with
 YIELD_SECONDS = 0.1
 DISTANCE, ELEVATION, FOCAL = 4.0, 20.0, 1.5  # of the cameras that look at what was made, in sides of half the cube
 SCORERS = ("clip-vit-b32", "clip-vit-b16", "clip-vit-l14")  # the first that is installed and is not the guide
+ELSE = "Take another seed or more iterations, or let it begin as points (`begin`) or as a mesh (`start`)."
+LEFT_OUT = "The prompt is too long to be read to its end: {!r} was left out."
 STYLE_ADAPTERS = ("ip-adapter-sd15", "ip-adapter-sdxl")
 SHEET, SMALL = 192, 128  # pixels, of one view
 SHEET_FROM = [30.0, 120.0, 210.0, 300.0]
@@ -96,6 +99,18 @@ def said(prompt: str, prior: str, install: str, personal: bool = False) -> tuple
     return words, ["Made with the embedded prior.", *notes]
 
 
+def aside(text: str, prior: DiffusionPrior, known: bool) -> tuple[str, list[str]]:
+    """A further prompt as a text-to-image model reads it, and notes on what it does not. known: it is the embedded one,
+    which knows no words of the user's own."""
+    read = embedded.understood(text) if known else text
+    notes = []
+    if missing := [repr(word) for word, _ in embedded.unknown_words(text)] if known else []:
+        notes.append(f"Of {text[:80]!r} the embedded prior does not know {', '.join(missing)}.")
+    if rest := prior.beyond(read):
+        notes.append(LEFT_OUT.format(rest[:80]))
+    return read, notes
+
+
 def adapt(prior: DiffusionPrior, settings: GenerateSettings, own: bool) -> None:
     """Has a text-to-image model know the things and go by the picture that the settings name. own: it is embedded.
 
@@ -130,7 +145,12 @@ def make(
 
     begin: makes the training of a seed, of a thing that begins as a shape or as fog. guide: what guides it; several are
     ranked by a CLIP other than that, best first, which is asked for the ``words``. ways: unless given, those of fields.
+
+    A seed of which nothing comes is left out. Raises Gen3DError where that are all, or where the scorer is the guide.
     """
+    if settings.scorer and settings.scorer == guide:
+        cause = f"{guide} guides the field, so that what it says of the result is worth nothing."
+        raise Gen3DError(cause, "Name another CLIP as the scorer, or none.", field="scorer")
     ways, own = ways or FIELDS, weights.are_embedded(guide)
     began, count = time.perf_counter(), settings.count
     done: list[dict[str, Tensor]] = []
@@ -164,29 +184,55 @@ def make(
             training = begin(seed, (yield from told_as(beginning.shape(settings, own, seed), shaping)))
         resume = None
         within = len(done), count, SHAPED if beginning.from_points(settings, own) else 0.0
-        yield from _train(training, iterations, within, settings, metres, snapshot, ways)
-        done.append({name: value.detach().cpu().clone() for name, value in training.field.state_dict().items()})
+        try:
+            yield from _train(training, iterations, within, settings, metres, snapshot, ways)
+            done.append({name: value.detach().cpu().clone() for name, value in training.field.state_dict().items()})
+        except EmptyFieldError:
+            done.append({})
     training = begin(settings.seed, None) if training is None else training
     field, training = training.field.eval(), None
 
-    order, notes = list(range(count)), [beginning.NOTE] if beginning.from_points(settings, own) else []
+    order = [index for index in range(count) if done[index]]
+    notes = [beginning.NOTE] if beginning.from_points(settings, own) else []
     scores: list[dict[str, float]] = [{} for _ in done]
-    if count > 1 and (found := scorer(settings, guide, field.origin.device)) is not None:
+    if len(order) > 1 and (found := scorer(settings, guide, field.origin.device)) is not None:
         yield Progress("evaluate", 0, count, TRAINED, snapshot=snapshot)
-        liked = [liking(partial(ways.look, _restored(field, state)), found[0], words) for state in done]
-        order.sort(key=lambda index: -liked[index])
-        scores = [{"score": round(value, 4)} for value in liked]
-        notes.append(f"The results are ranked by {found[1]}, best first.")
-    objects, sheet = [], []
-    for place, index in enumerate(order):
+        asked = embedded.understood(words) if weights.are_embedded(found[1]) else words
+        liked = {
+            index: liking(partial(ways.look, _restored(field, done[index])), found[0], asked)
+            for index in order
+            if asked
+        }
+        order.sort(key=lambda index: -liked.get(index, 0.0))
+        scores = [{"score": round(liked[index], 4)} if index in liked else {} for index in range(count)]
+        ranked = (
+            "The results are ranked by {}, best first." if asked else "They are not ranked: {} knows no such words."
+        )
+        notes.append(ranked.format(found[1]))
+    objects: list[dict[str, Any]] = []
+    sheet = []
+    for index in order:
+        place = len(objects)
         before, after = (TRAINED + (1 - TRAINED) * (place + more) / count for more in (0, 1))
         progress = Progress("mesh", place, count, before, snapshot=snapshot)
         thing = _restored(field, done[index])
-        made = yield from ways.write(thing, settings, metres, place, out, progress, after)
+        try:
+            made = yield from ways.write(thing, settings, metres, place, out, progress, after)
+        except EmptyFieldError:
+            done[index] = {}
+            continue
         objects.append({"seed": settings.seed + index, **scores[index], **made})
         sheet.append(beside(ways.look(thing, SHEET_FROM, SHEET, BACKDROP)))
+    if lost := [str(settings.seed + index) for index in range(count) if not done[index]]:
+        if not objects:
+            raise EmptyFieldError(f"Nothing came of {_seeds(lost)}: the field is empty.", ELSE, field="seed")
+        notes.append(f"Nothing came of {_seeds(lost)}, which {'is' if len(lost) == 1 else 'are'} left out.")
     seconds = round(time.perf_counter() - began, 3)
     return {"steps": iterations, "seconds": seconds, **_told(objects, sheet, field.origin.device, out), "notes": notes}
+
+
+def _seeds(numbers: list[str]) -> str:
+    return f"seed{'s' if len(numbers) > 1 else ''} {', '.join(numbers)}"
 
 
 def _told(
@@ -245,7 +291,7 @@ def _train(
             snapshot=snapshot,
             so_far=partial(_so_far, rough, settings, metres, settings.seed + place[0]) if rough is not None else None,
         )
-    if not all(bool(torch.isfinite(parameter).all()) for parameter in field.parameters()):
+    if not all(bool(torch.isfinite(value).all()) for value in field.state_dict().values()):
         raise FloatingPointError("the field's weights are no longer numbers")
 
 

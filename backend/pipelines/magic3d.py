@@ -20,7 +20,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor, nn
 
 from .. import weights
@@ -31,6 +30,7 @@ from ..geometry.mesh import Mesh
 from ..geometry.mesh import sample as sample_mesh
 from ..geometry.smoothness import laplacian, normal_consistency
 from ..geometry.standing import standing
+from ..geometry.surface import EmptyFieldError
 from ..guidance.diffusion_prior import DiffusionPrior
 from ..priors import embedded
 from ..rendering import viewpoints
@@ -50,6 +50,7 @@ from .progress import Pipeline, Progress, Snapshot, telling
 from .start_shape import Shape, begin_as, fitted, imitate, mesh_at
 
 TEXTURE = 1024
+LONGER = "Train the coarse stage longer, or say it otherwise."
 RESOLUTION = 96  # of the grid in which the coarse stage's surface is looked for
 
 
@@ -158,12 +159,12 @@ class FineTraining:
         views = viewpoints.draw(plan.viewpoints, plan.views, rng)
         surface = self.mesh.surface()
         if not len(surface.faces):
-            raise FloatingPointError("nothing is left of the mesh")
+            raise EmptyFieldError("Nothing is left of the thing: the fine stage has dissolved it.", LONGER)
         light = self.mesh.render(surface, views, plan.size, self._lighting(views, share, rng))
         behind = torch.empty(len(views), 1, 1, 1).uniform_(*plan.greys, generator=self.generator)
         pictures = light[..., :3] + behind.to(light) * (1 - light[..., 3:])
         t = self.critic.times(share, len(views), self.generator)
-        loss = self.critic.loss(pictures.permute(0, 3, 1, 2), views, t, self.generator)
+        loss = self.critic.loss(pictures.permute(0, 3, 1, 2), views, t, self.generator, share)
         if self.mesh.fixed is None:
             layers = (surface.vertices - self.mesh.middle) / (2 * self.mesh.extent / self.mesh.resolution)
             loss = loss + plan.turned * normal_consistency(layers, surface.faces)
@@ -290,9 +291,9 @@ def generate(settings: GenerateSettings, out: Path, resume: Snapshot | None = No
         notes.append("Only the model of the fine stage knows the LoRA, the textual inversion or the style.")
     plan, shape = planned(settings, own)
     kept, back = fitted(mesh_at(Path(settings.start))) if settings.start else (None, None)
-    held: dict[Path, tuple[DiffusionPrior, Heard]] = {}
+    held: dict[Path, tuple[DiffusionPrior, Heard, list[str]]] = {}
 
-    def model(place: Path) -> tuple[DiffusionPrior, Heard]:
+    def model(place: Path) -> tuple[DiffusionPrior, Heard, list[str]]:
         if place not in held:
             held.clear()  # one at a time
             how = settings if place == folder else bare
@@ -300,15 +301,15 @@ def generate(settings: GenerateSettings, out: Path, resume: Snapshot | None = No
         return held[place]
 
     def critic(fine: bool) -> Critic:
-        heard = model(folder if fine else first)
-        heard[0].forget_words()
-        return Critic(*heard, plan.fine.asking if fine else plan.coarse.asking)
+        prior, heard, _ = model(folder if fine else first)
+        prior.forget_words()
+        return Critic(prior, heard, plan.fine.asking if fine else plan.coarse.asking)
 
-    model(first if plan.coarse.iterations else folder)  # which tells at once what is wrong with it
+    notes += model(first if plan.coarse.iterations else folder)[2]  # which tells at once what is wrong with it
     picture = None
-    if plan.coarse.iterations and (settings.dreamfusion.first_image or settings.dreamfusion.reference):
-        picture = yield from dreamfusion.first_picture(model(first)[0], words, settings.seed, own)
-        Image.fromarray(picture).save(out / "picture.png")
+    if plan.coarse.iterations:
+        picture, withheld = yield from dreamfusion.first_picture(model(first)[0], words, settings, own, out)
+        notes += withheld
     reference = picture if settings.dreamfusion.reference else None
 
     def begin(seed: int, start: Mesh | Path | None) -> Magic3DTraining:
@@ -329,7 +330,7 @@ def generate(settings: GenerateSettings, out: Path, resume: Snapshot | None = No
     ways = dreaming.Ways(look, points, write, rough)
     content = yield from dreaming.make(settings, out, resume, begin, total, guide, words, ways)
     if picture is not None:
-        content["files"]["picture"] = "picture.png"
+        content["files"]["picture"] = dreamfusion.PICTURE
     return {**content, "prior": guide, "notes": [*notes, *content["notes"]]}
 
 
@@ -343,7 +344,7 @@ def planned(settings: GenerateSettings, own: bool) -> tuple[Magic3DPlan, DreamSh
     chosen, first = settings.magic3d, dreamfusion.asked(plan.coarse, settings)
     if settings.start:  # which an edit is to leave recognisable
         low, high = first.asking.times
-        high = low + EDITED * (high - low)
+        high = high if settings.dreamfusion.time_high else low + EDITED * (high - low)
         first = replace(
             first,
             iterations=settings.iterations or round(EDITED * first.iterations),
@@ -365,9 +366,11 @@ def planned(settings: GenerateSettings, own: bool) -> tuple[Magic3DPlan, DreamSh
             guidance=settings.guidance or plan.coarse.asking.guidance,
             told=settings.dreamfusion.view_prompts,
             avoided=first.asking.avoided,
+            weighting=first.asking.weighting,
+            clipped=first.asking.clipped,
         ),
     )
-    return Magic3DPlan(first, second), shape
+    return Magic3DPlan(first, second), dreamfusion.formed(shape, settings.dreamfusion)
 
 
 def rough(thing: Magic) -> DreamField | None:
@@ -420,14 +423,13 @@ def _write(
 def finished(fine: FineMesh, settings: GenerateSettings) -> Generator[float, None, tuple[Mesh, dict[str, Any]]]:
     """The mesh without what floats around it, with as many faces as are wanted, and its texture; facts of it.
 
-    Raises Gen3DError where there is none. Yields the share done.
+    Raises EmptyFieldError where there is none. Yields the share done.
     """
     whole = mesh = fine.mesh()
     if fine.fixed is None:
         whole = cleanup.remove_floaters(mesh, MeshSettings().floaters)
         if not len(whole.faces):
-            step = "Train the coarse stage longer, or say it otherwise."
-            raise Gen3DError("Nothing is left of the thing: the fine stage has dissolved it.", step)
+            raise EmptyFieldError("Nothing is left of the thing: the fine stage has dissolved it.", LONGER)
         mesh = cleanup.make_watertight(cleanup.decimate(whole, settings.faces))
     yield 0.1
     baking = texture.bake(mesh, fine.colours, settings.texture or TEXTURE, whole if settings.normal_map else None)

@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
-from ..errors import Gen3DError
 from ..geometry import cleanup, export, surface, texture
 from ..geometry.mesh import Colour, Mesh, area, vertex_normals
 from ..settings import MeshSettings
@@ -77,12 +76,12 @@ def sample_density(
 
     The longest side has ``resolution`` cells. Outside the region the density is 0, and it is blurred where the field is
     soft. Yields the share done.
-    Raises Gen3DError where the field is empty.
+    Raises EmptyFieldError where the field is.
     """
     region = field.region()
     cells = region.nonzero()
     if not len(cells):
-        raise Gen3DError(
+        raise surface.EmptyFieldError(
             "The field is empty: training found nothing in the box.",
             "Train longer, or check the dataset's poses and alpha.",
         )

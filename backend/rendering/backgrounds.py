@@ -15,6 +15,8 @@ Maker = Callable[[int, int, torch.Generator], Tensor]
 
 BLUR = 10 / 224
 """Largest standard deviation of the blur, in widths of the picture."""
+SQUARES = 8
+CONTRAST = 12**-0.5  # that of what is anywhere between black and white
 
 
 def backgrounds(count: int, size: int, generator: torch.Generator, makers: Sequence[Maker] | None = None) -> Tensor:
@@ -36,14 +38,14 @@ def plain(count: int, size: int, generator: torch.Generator) -> Tensor:
 
 
 def noise(count: int, size: int, generator: torch.Generator) -> Tensor:
-    """Every pixel for itself."""
-    return torch.rand(count, 3, size, size, generator=generator, device=generator.device)
+    """Gaussian, every pixel and channel for itself, around the middle of the range."""
+    drawn = torch.randn(count, 3, size, size, generator=generator, device=generator.device)
+    return (0.5 + CONTRAST * drawn).clamp(0, 1)
 
 
 def checks(count: int, size: int, generator: torch.Generator) -> Tensor:
-    """Checkerboards in two colours, 2 to 12 squares wide."""
-    device = generator.device
-    squares = torch.randint(2, 13, (count, 1, 1), generator=generator, device=device)
+    """Checkerboards in two colours, SQUARES wide."""
+    device, squares = generator.device, SQUARES
     shift = torch.rand(2, count, 1, 1, generator=generator, device=device) * 2
     place = (torch.arange(size, device=device) + 0.5) / size
     row, column = (place[:, None] * squares + shift[0]).floor(), (place * squares + shift[1]).floor()

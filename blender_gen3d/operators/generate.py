@@ -6,17 +6,12 @@ from __future__ import annotations
 from typing import Any
 
 import bpy
-import numpy as np
 
-from .. import upkeep
 from ..bridge import errors, settings
-from ..connection import handover
 from ..preferences import backend_places
 from ..properties import values
 from ..results.importing import units_per_metre
-from ..results.materials import picture_of
-from ..results.meshes import colour_from_picture, read_mesh
-from ..results.ply import mesh_ply
+from ..results.start_shape import start_shape
 from .common import allowed, from_panel, no_backend, start_job, tell
 
 PATHS = (
@@ -55,7 +50,7 @@ class GEN3D_OT_generate(bpy.types.Operator):
             wanted["image"] = ""
         if "start" in known and item is not None:
             try:
-                wanted["start"] = start_shape(item)
+                wanted["start"] = start_shape(item, backend_places()[0])
             except errors.Gen3DError as error:
                 return tell(self, error)
         if not wanted["prompt"] and not wanted["image"]:
@@ -77,21 +72,3 @@ def chosen(scene: bpy.types.Scene) -> dict[str, Any]:
             if some[name].startswith("//"):  # beside the .blend file
                 some[name] = bpy.path.abspath(some[name])
     return wanted
-
-
-def start_shape(item: bpy.types.Object) -> str:
-    """The file of a mesh as it stands in the scene, modifiers and all, in metres, with the colours of its vertices or
-    of its texture. Raises Gen3DError where it has no faces."""
-    if upkeep.elsewhere:
-        cause = "A backend on another computer cannot read this one's meshes."
-        raise errors.Gen3DError(cause, "Leave the start shape out.", field="start")
-    whole = item.evaluated_get(bpy.context.evaluated_depsgraph_get())
-    mesh = whole.to_mesh()
-    if mesh.color_attributes.active_color is None and (picture := picture_of(mesh)) is not None:
-        colour_from_picture(mesh, picture)
-    positions, faces, colours = read_mesh(mesh)
-    whole.to_mesh_clear()
-    if not len(faces):
-        raise errors.Gen3DError(f"{item.name} has no faces.", "Choose another start shape.", field="start")
-    turned = positions @ np.array(item.matrix_world, np.float32)[:3, :3].T / units_per_metre(bpy.context.scene)
-    return str(handover.keep(backend_places()[0], mesh_ply(turned, faces, colours), ".ply"))

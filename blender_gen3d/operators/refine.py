@@ -9,10 +9,12 @@ from pathlib import Path
 import bpy
 
 from ..bridge import errors, settings
+from ..preferences import backend_places
 from ..results import origin
 from ..results.importing import corners, units_per_metre
+from ..results.start_shape import start_shape
 from .common import allowed, no_backend, start_job, tell
-from .generate import chosen, start_shape
+from .generate import chosen
 from .results import refused
 
 SHARING = ("dreamfusion", "magic3d")
@@ -69,7 +71,7 @@ def begin_with(item: bpy.types.Object, *, changed: bool) -> str:
     painted = isinstance(stages, dict) and stages.get("shape") is False
     if place.endswith(f"field{origin.SUFFIX}") and Path(place).is_file() and not painted:
         return str(Path(place).parent)
-    return start_shape(item)
+    return start_shape(item, backend_places()[0])
 
 
 CLASSES = (GEN3D_OT_refine,)

@@ -89,6 +89,11 @@ def test_a_table_of_prompts_becomes_a_folder_of_objects_and_goes_on_where_it_was
         ("prompt,steps\na mug,8\na mug,many\n", "line 3: steps = 'many' is no number"),
         ("prompt,steps\na mug,9999999\n", "line 2: params.steps = 1e.07 is out of range"),
         ("prompt,colour\na mug,red\n", "colour is not a setting"),
+        ("prompt,dreamfusion.left\na mug,its side\n", "line 2: dreamfusion.left is not a setting"),
+        ("prompt,dreamfusion,dreamfusion.back\na mug,all,plain\n", "line 2: dreamfusion is not a setting"),
+        ("prompt,prompt.back\na mug,plain\n", "line 2: prompt.back is not a setting"),
+        ("prompt,dreamfusion.perp_neg\na mug,99\n", "line 2: params.dreamfusion.perp_neg = 99 is out of range"),
+        ("prompt,magic3d.shape\na mug,maybe\n", "line 2: params.magic3d.shape must be of type bool"),
         ("prompt,seed\na mug, blue,1\n", "more cells"),
     ],
 )
@@ -100,6 +105,20 @@ def test_a_wrong_table_is_refused_before_anything_is_made(
     monkeypatch.syspath_prepend(str(EXAMPLES))
     with pytest.raises(addon.module("api").Gen3DError, match=told):
         importlib.import_module("batch_generate").read(path)
+
+
+def test_columns_with_a_dot_are_settings_within_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of their own types; where a cell is empty, the usual holds."""
+    rows = [
+        {"prompt": "a cup", "system": "dream-fields", "dream_fields.localisation": "no", "dream_fields.poses": "yes"},
+        {"prompt": "a cup", "dreamfusion.back": "a plain cup", "dreamfusion.perp_neg": "2", "magic3d.tetrahedra": "32"},
+    ]
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+    (_, first), (_, second) = importlib.import_module("batch_generate").read(table(tmp_path / "prompts.csv", rows))
+    techniques = {"localisation": False, "poses": True}
+    assert first == {"prompt": "a cup", "system": "dream-fields", "dream_fields": techniques}
+    sides = {"back": "a plain cup", "perp_neg": 2.0}
+    assert second == {"prompt": "a cup", "dreamfusion": sides, "magic3d": {"tetrahedra": 32}}
 
 
 @pytest.mark.slow

@@ -20,7 +20,10 @@ errors = addon.module("bridge").errors
 importing = addon.module("results.importing")
 ply = addon.module("results.ply")
 protocol = addon.module("bridge").protocol
+properties = addon.module("properties")
 pump = addon.module("connection.pump")
+remote = addon.module("connection.remote")
+settings = addon.module("bridge").settings
 
 CURSOR = np.array((3.0, -2.0, 1.5))
 
@@ -260,6 +263,42 @@ def test_what_the_backend_would_refuse_is_refused_at_once(tmp_path: Path) -> Non
     assert not (tmp_path / "home").exists()
     with pytest.raises(errors.Gen3DError, match="There is no Python at"):
         api.generate(image=tmp_path / "chair.png", **elsewhere)
+
+
+def test_a_script_begins_with_a_mesh_of_the_scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As it stands there, also right after it was changed, kept in the home of the backend that is asked."""
+    asked: list[dict[str, Any]] = []
+    monkeypatch.setattr(api, "run", lambda _kind, wanted, **_: asked.append(wanted))
+    item = importing.import_result(results.generated(tmp_path / "r", [(1.0, 1.0, 1.0)])).object
+    item.scale = (1.0, 2.0, 3.0)
+    item.modifiers.new("Array", "ARRAY")  # another one beside it
+    bpy.context.scene.unit_settings.scale_length = 0.5
+    api.generate("a crate", system="magic3d", start=item, home=tmp_path / "home", magic3d={"shape": False})
+    api.generate("a crate", system="magic3d", start=tmp_path / "crate.glb")
+    api.generate("a crate")
+    parsed = [settings.parse(settings.GenerateSettings, wanted) for wanted in asked]
+    assert [wanted.start for wanted in parsed[1:]] == [str(tmp_path / "crate.glb"), ""]
+    assert (parsed[0].system, parsed[0].magic3d.shape) == ("magic3d", False)
+    kept = Path(parsed[0].start)
+    assert kept.is_relative_to(tmp_path / "home")
+    np.testing.assert_allclose(np.ptp(ply.read_cloud(kept).positions, axis=0), (1.0, 1.0, 1.5), rtol=1e-5)
+
+
+def test_what_nothing_can_begin_as_is_refused(tmp_path: Path) -> None:
+    home, camera = tmp_path / "home", bpy.data.objects.new("Camera", bpy.data.cameras.new("Camera"))
+    points = bpy.data.objects.new("Points", bpy.data.meshes.new("Points"))
+    for item, words in ((camera, "Camera is no mesh"), (points, "Points has no faces")):
+        with pytest.raises(errors.Gen3DError, match=words) as caught:
+            api.generate("a crate", system="magic3d", start=item, home=home)
+        assert caught.value.field == "start" and not home.exists()
+    remote.choose(home, "127.0.0.1:9", f"{'t' * 43}.{'k' * 43}")
+    with pytest.raises(errors.Gen3DError, match="another computer cannot read this one's meshes"):
+        api.generate("a crate", system="magic3d", start=points, home=home)
+
+
+def test_without_a_start_shape_the_tooltip_names_what_a_field_begins_as() -> None:
+    told = bpy.context.scene.gen3d.bl_rna.properties["start_object"].description
+    assert f"none: as {properties.title('start')} or {properties.title('begin')} says" in told
 
 
 def test_results_stand_where_the_cursor_was_when_they_were_asked_for(tmp_path: Path) -> None:

@@ -28,5 +28,9 @@ def test_without_width_it_is_plain_and_with_much_only_low_bands_are_left() -> No
     basis, none = torch.eye(3), torch.zeros(7)
     sharp = integrated_encoding(points, up, basis, none, none).view(7, 2, BANDS, 3)
     assert torch.allclose(sharp[:, 0, 3], torch.sin(torch.pi * 8 * points), atol=1e-4)
+    for opened in (2.0, 2.5):
+        part = integrated_encoding(points, up, basis, none, none, opened).view(7, 2, BANDS, 3)
+        assert torch.equal(part[:, :, :2], sharp[:, :, :2]) and (part[:, :, 3:] == 0).all()
+        assert torch.allclose(part[:, :, 2], (opened - 2.0) * sharp[:, :, 2], atol=1e-6), "half way up, a half"
     wide = integrated_encoding(points, up, basis, none + 0.5, none + 0.5).view(7, 2, BANDS, 3)
     assert wide[:, :, 3:].abs().max() < 1e-6 and wide[:, :, 0].abs().max() > 0.05

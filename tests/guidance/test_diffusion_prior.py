@@ -8,9 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
-from transformers import T5Config, T5EncoderModel, T5Tokenizer
 
 from backend.errors import Gen3DError
 from backend.guidance.diffusion_prior import DiffusionPrior
@@ -89,6 +89,39 @@ def test_one_prompt_at_a_time_hears_the_same(folder: Path) -> None:
         assert torch.allclose(one, other, atol=1e-5)
 
 
+def test_a_first_picture_is_what_the_pipeline_itself_draws(folder: Path) -> None:
+    """From what the text encoders have said before, which may be elsewhere by then."""
+    prior = DiffusionPrior(folder, frugal=True)
+    pipeline = diffusers.DiffusionPipeline.from_pretrained(folder)
+    options = {"num_inference_steps": 2, "guidance_scale": 4.0}
+    expected = pipeline("a red cat", generator=torch.Generator().manual_seed(5), **options).images[0]
+    drawing = prior.draw("a red cat", seed=5, steps=2, guidance=4.0)
+    while True:
+        try:
+            next(drawing)
+        except StopIteration as end:
+            assert np.abs(np.asarray(end.value, np.int16) - np.asarray(expected, np.int16)).max() <= 1
+            break
+
+
+def test_the_autoencoder_that_overflows_is_as_exact_as_its_own_pipeline_has_it(tmp_path: Path) -> None:
+    large = DiffusionPrior(tiny.write_extra_large(tmp_path / "xl"), dtype=torch.float16)
+    assert large.pipeline.vae.dtype == torch.float32 and large.pipeline.unet.dtype == torch.float16
+    assert torch.isfinite(large.encode(torch.rand(1, 3, 16, 16))).all()
+    usual = DiffusionPrior(tiny.write_text_to_image(tmp_path / "sd"), dtype=torch.float16)
+    assert usual.pipeline.vae.dtype == torch.float16
+
+
+def test_the_end_of_a_prompt_gives_way_to_what_comes_after_it(folder: Path) -> None:
+    prior = DiffusionPrior(folder)
+    length = min(prior.pipeline.tokenizer.model_max_length, 77)
+    fitting = " ".join(["red"] * (length - 2))
+    assert prior.beyond(fitting) == "" and prior.beyond(f"{fitting} red red") == "red red"
+    kept = prior.fitting(fitting, ", red")
+    assert fitting.startswith(kept) and 0 < len(kept) < len(fitting) and prior.beyond(f"{kept}, red") == ""
+    assert prior.fitting("red", ", red") == "red"
+
+
 def test_multiplying_roughly_hears_nearly_the_same(folder: Path) -> None:
     exactly, roughly = DiffusionPrior(folder), DiffusionPrior(folder, roughly=torch.bfloat16)
     side = int(exactly._unet.config.sample_size)
@@ -104,42 +137,8 @@ def test_what_has_no_unet_is_refused(clip_folder: Path) -> None:
         DiffusionPrior(clip_folder)
 
 
-def deepfloyd(folder: Path) -> Path:
-    """IF's first stage: pixels, T5 words, and a variance beside the noise."""
-    torch.manual_seed(0)
-    letters = [(letter, -2.0) for letter in "abcdefghijklmnopqrstuvwxyz,."]
-    words = T5Tokenizer(vocab=[("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), ("▁", -1.0), *letters], extra_ids=0)
-    encoder = T5EncoderModel(T5Config(vocab_size=len(words), d_model=32, d_kv=8, d_ff=64, num_layers=1, num_heads=4))
-    unet = diffusers.UNet2DConditionModel(
-        sample_size=16,
-        in_channels=3,
-        out_channels=6,
-        block_out_channels=(8, 16),
-        down_block_types=("ResnetDownsampleBlock2D", "SimpleCrossAttnDownBlock2D"),
-        mid_block_type="UNetMidBlock2DSimpleCrossAttn",
-        up_block_types=("SimpleCrossAttnUpBlock2D", "ResnetUpsampleBlock2D"),
-        layers_per_block=1,
-        norm_num_groups=4,
-        attention_head_dim=4,
-        cross_attention_dim=16,
-        encoder_hid_dim=32,
-        encoder_hid_dim_type="text_proj",
-        addition_embed_type="text",
-        addition_embed_type_num_heads=2,
-        resnet_time_scale_shift="scale_shift",
-    )
-    scheduler = diffusers.DDPMScheduler(
-        variance_type="learned_range", beta_schedule="squaredcos_cap_v2", thresholding=True, clip_sample=False
-    )
-    diffusers.IFPipeline(
-        tokenizer=words, text_encoder=encoder, unet=unet, scheduler=scheduler, safety_checker=None,
-        feature_extractor=None, watermarker=None, requires_safety_checker=False,
-    ).save_pretrained(folder)  # fmt: skip
-    return folder
-
-
 def test_deepfloyd_hears_what_its_own_pipeline_does(tmp_path: Path) -> None:
-    prior = DiffusionPrior(deepfloyd(tmp_path))
+    prior = DiffusionPrior(tiny.write_deepfloyd(tmp_path))
     assert (prior.size, prior.channels, prior.prediction) == (16, 3, "epsilon")
     asked: list[tuple[Any, ...]] = []
     prior.pipeline.unet.register_forward_hook(lambda _unet, given, out: asked.append((*given, out[0])))

@@ -18,7 +18,6 @@ from backend.errors import Gen3DError
 from backend.guidance.diffusion_prior import DiffusionPrior
 
 from . import tiny
-from .test_diffusion_prior import deepfloyd
 
 FILE = "ip-adapter.safetensors"
 

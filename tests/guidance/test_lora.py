@@ -18,7 +18,6 @@ from backend.guidance import lora
 from backend.guidance.diffusion_prior import DiffusionPrior
 
 from . import tiny
-from .test_diffusion_prior import deepfloyd
 
 RANK, ALPHA = 3, 6.0
 WORDS = "encoder.layers.1.self_attn."

@@ -87,3 +87,13 @@ def test_what_is_no_number_changes_nothing() -> None:
     score = torch.tensor([[float("nan"), 3.0]])
     distillation_loss(x, score, torch.zeros(1, 2), torch.ones(1)).backward()  # type: ignore[no-untyped-call]
     assert x.grad is not None and x.grad.tolist() == [[0.0, 3.0]]
+    lost = torch.tensor([[float("nan"), float("inf")], [1.0, 2.0]])
+    with pytest.raises(FloatingPointError, match="no number"):
+        distillation_loss(torch.zeros(2, 2), lost, torch.zeros(2, 2), torch.ones(2))
+
+
+def test_what_a_model_says_is_clipped_after_it_is_weighted() -> None:
+    x = torch.zeros(1, 3, requires_grad=True)
+    score = torch.tensor([[-9.0, 0.5, 9.0]])
+    distillation_loss(x, score, torch.zeros(1, 3), torch.full((1,), 0.5), most=2.0).backward()  # type: ignore[no-untyped-call]
+    assert x.grad is not None and x.grad.tolist() == [[-2.0, 0.25, 2.0]]

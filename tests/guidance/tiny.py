@@ -19,11 +19,14 @@ from transformers import (
     CLIPTokenizer,
     CLIPVisionConfig,
     CLIPVisionModelWithProjection,
+    T5Config,
+    T5EncoderModel,
+    T5Tokenizer,
 )
 
 from backend.priors import train_unet
 
-SIZE, PATCH, FEATURES, DIMENSIONS, LENGTH = 32, 8, 48, 24, 16
+SIZE, PATCH, FEATURES, DIMENSIONS, LENGTH = 32, 8, 48, 24, 32
 TEXT = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
 
 
@@ -109,6 +112,41 @@ def write_extra_large(folder: Path) -> Path:
     )  # fmt: skip
     pipeline.save_pretrained(folder / "xl")
     return folder / "xl"
+
+
+def write_deepfloyd(folder: Path) -> Path:
+    """IF's first stage: pixels, T5 words, and a variance beside the noise."""
+    torch.manual_seed(0)
+    letters = [(letter, -2.0) for letter in "abcdefghijklmnopqrstuvwxyz,."]
+    library = untyped(diffusers)
+    words = T5Tokenizer(vocab=[("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), ("▁", -1.0), *letters], extra_ids=0)
+    encoder = T5EncoderModel(T5Config(vocab_size=len(words), d_model=32, d_kv=8, d_ff=64, num_layers=1, num_heads=4))
+    unet = library.UNet2DConditionModel(
+        sample_size=16,
+        in_channels=3,
+        out_channels=6,
+        block_out_channels=(8, 16),
+        down_block_types=("ResnetDownsampleBlock2D", "SimpleCrossAttnDownBlock2D"),
+        mid_block_type="UNetMidBlock2DSimpleCrossAttn",
+        up_block_types=("SimpleCrossAttnUpBlock2D", "ResnetUpsampleBlock2D"),
+        layers_per_block=1,
+        norm_num_groups=4,
+        attention_head_dim=4,
+        cross_attention_dim=16,
+        encoder_hid_dim=32,
+        encoder_hid_dim_type="text_proj",
+        addition_embed_type="text",
+        addition_embed_type_num_heads=2,
+        resnet_time_scale_shift="scale_shift",
+    )
+    scheduler = library.DDPMScheduler(
+        variance_type="learned_range", beta_schedule="squaredcos_cap_v2", thresholding=True, clip_sample=False
+    )
+    library.IFPipeline(
+        tokenizer=words, text_encoder=encoder, unet=unet, scheduler=scheduler, safety_checker=None,
+        feature_extractor=None, watermarker=None, requires_safety_checker=False,
+    ).save_pretrained(folder)  # fmt: skip
+    return folder
 
 
 def write_embedded(folder: Path) -> Path:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
@@ -14,11 +15,13 @@ import pytest
 import torch
 import trimesh
 from PIL import Image
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
+from backend.driver import Listener, drive
 from backend.errors import Gen3DError
 from backend.geometry.mesh import Mesh, is_watertight
 from backend.geometry.reading import read
+from backend.geometry.surface import EmptyFieldError
 from backend.guidance.clip import Clip
 from backend.pipelines import dream_fields, dreaming, nerf, radiance
 from backend.pipelines.dream_field import SPAN, UNIT, DreamField, DreamShape
@@ -29,6 +32,7 @@ from backend.pipelines.dream_fields import (
     PAPER,
     PAPER_SHAPE,
     DreamFieldsTraining,
+    jittered,
     pictures,
     sparsity,
     target_transmittance,
@@ -190,7 +194,7 @@ def test_a_field_begins_in_the_colour_that_the_guide_likes_best(clip: Clip) -> N
 def job(folder: Path, **changes: Any) -> GenerateSettings:
     """A dozen steps of the fast preset on a small guide."""
     values: dict[str, Any] = {"prompt": "red cat", "system": "dream-fields", "device": "cpu", "resolution": 32}
-    return GenerateSettings(**{**values, "weights": str(folder), "iterations": 12, "scorer": str(folder), **changes})
+    return GenerateSettings(**{**values, "weights": str(folder), "iterations": 12, **changes})
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -209,9 +213,16 @@ def guide(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def made(guide: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Progress], dict[str, Any]]:
+def judge(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny.write_clip(tmp_path_factory.mktemp("judge"), seed=1)
+
+
+@pytest.fixture(scope="module")
+def made(
+    guide: Path, judge: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, list[Progress], dict[str, Any]]:
     out = tmp_path_factory.mktemp("made")
-    return out, *finish(dream_fields.generate(job(guide, count=2, size=0.5), out))
+    return out, *finish(dream_fields.generate(job(guide, count=2, size=0.5, scorer=str(judge)), out))
 
 
 def test_words_become_closed_coloured_meshes_that_stand(made: tuple[Path, list[Progress], dict[str, Any]]) -> None:
@@ -230,14 +241,14 @@ def test_words_become_closed_coloured_meshes_that_stand(made: tuple[Path, list[P
 
 
 def test_the_one_that_the_scorer_likes_best_comes_first(
-    made: tuple[Path, list[Progress], dict[str, Any]], guide: Path
+    made: tuple[Path, list[Progress], dict[str, Any]], judge: Path
 ) -> None:
     out, _, summary = made
     scores = [own["score"] for own in summary["objects"]]
     assert scores == sorted(scores, reverse=True) and {own["seed"] for own in summary["objects"]} == {0, 1}
     field, scene = radiance.load(out, torch.device("cpu"))
     assert isinstance(field, DreamField) and scene.preset == radiance.WORDS
-    assert dreaming.liking(partial(dreaming.looked_at, field), Clip(guide), "red cat") == pytest.approx(
+    assert dreaming.liking(partial(dreaming.looked_at, field), Clip(judge), "red cat") == pytest.approx(
         scores[0], abs=1e-3
     )
     assert any("ranked" in note for note in summary["notes"])
@@ -281,11 +292,64 @@ def test_a_saved_field_gives_other_meshes_and_views(
 
 def test_techniques_can_be_left_out(guide: Path) -> None:
     off = DreamFieldsSettings(poses=False, transmittance=False, backgrounds=False, localisation=False)
-    plan, _ = dream_fields.planned(job(guide, dream_fields=off, iterations=0), own=False)
+    plan, shape = dream_fields.planned(job(guide, dream_fields=off, iterations=0), own=False)
     usual, _ = dream_fields.planned(job(guide, iterations=0), own=False)
     assert usual == FAST and plan.iterations == FAST.iterations
     assert plan.viewpoints.azimuth == (0, 0) and plan.sparse == 0 and not plan.textures and plan.kept == 1
+    points = torch.rand(500, 3) * 2 - 1
+    assert (DreamField(shape).density(points) > 0).all(), "nothing bounds it"
     assert dream_fields.planned(job(guide, preset="paper", iterations=0), own=False) == (PAPER, PAPER_SHAPE)
+
+
+def test_cameras_can_be_unsteady_and_pictures_looked_at_more_often(guide: Path) -> None:
+    chosen = DreamFieldsSettings(elevation_jitter=10.0, focal_jitter=0.25, crops=3)
+    plan, _ = dream_fields.planned(job(guide, preset="paper", iterations=0, dream_fields=chosen), own=False)
+    assert plan.viewpoints.elevation == (20.0, 40.0) and plan.viewpoints.focal == (0.75 * 1.2, 1.25 * 1.2)
+    assert plan.crops == 3
+    assert jittered(Viewpoints(elevation=(0.0, 85.0)), 60.0, 0.0).elevation == (-60.0, 90.0)
+
+
+def test_what_is_not_read_and_not_seen_is_said(guide: Path, tmp_path: Path) -> None:
+    wanted = job(guide, prompt="red cat " * 9 + "with a hat", rendered=200, iterations=2)
+    _, summary = finish(dream_fields.generate(wanted, tmp_path))
+    assert any("too long" in note and "hat" in note for note in summary["notes"])
+    assert f"The guide looks at {tiny.SIZE} pixels a side, so that 35 are rendered." in summary["notes"]
+
+
+def test_a_seed_of_which_nothing_comes_is_left_out(clip: Clip, judge: Path, tmp_path: Path) -> None:
+    """It is said, and the others are there; where that are all, there is no result."""
+    still = replace(FAST, learning=replace(FAST.learning, rate=0.0), tinted=False)
+
+    def begin(seed: int, start: Any) -> DreamFieldsTraining:
+        torch.manual_seed(seed)
+        field = DreamField(SMALL)
+        if seed not in full:
+            field.network.leave.bias.data[0] = -60.0
+        return DreamFieldsTraining(field, clip, "red cat", still, seed)
+
+    wanted = job(Path("guide"), count=3, seed=4, scorer=str(judge))
+    full = {4, 6}
+    _, summary = finish(dreaming.make(wanted, tmp_path, None, begin, 2, "guide", "red cat"))
+    assert {made["seed"] for made in summary["objects"]} == full and "mesh_2" in summary["files"]
+    assert "Nothing came of seed 5, which is left out." in summary["notes"]
+    full = set()
+    with pytest.raises(EmptyFieldError, match="seeds 4, 5, 6: the field is empty") as error:
+        finish(dreaming.make(wanted, tmp_path, None, begin, 2, "guide", "red cat"))
+    assert "points" in error.value.next_step
+
+
+def test_a_guide_that_says_nothing_ends_the_job_and_nothing_is_saved(guide: Path, tmp_path: Path) -> None:
+    broken = tmp_path / "guide"
+    shutil.copytree(guide, broken)
+    tensors = load_file(broken / "model.safetensors")
+    tensors["visual_projection.weight"][0] = float("inf")
+    save_file(tensors, broken / "model.safetensors", {"format": "pt"})
+    folder, final = tmp_path / "job", tmp_path / "result"
+    folder.mkdir()
+    with pytest.raises(Gen3DError, match="diverged") as error:
+        drive("generate", dream_fields.generate, job(broken), folder, final, Listener())
+    assert error.value.field == "diverged" and "seed" in error.value.next_step and "dataset" not in str(error.value)
+    assert not final.exists() and not list(folder.glob("checkpoints/*"))
 
 
 @pytest.mark.parametrize(
@@ -293,10 +357,11 @@ def test_techniques_can_be_left_out(guide: Path) -> None:
     [
         ({"prompt": "  "}, "prompt"),
         ({"image": "cat.png"}, "image"),
+        ({}, "scorer"),
         ({"weights": "embedded", "prompt": "qx"}, "prompt"),
     ],
 )
 def test_refusals(guide: Path, tmp_path: Path, changes: dict[str, str], field: str) -> None:
     with pytest.raises(Gen3DError) as error:
-        finish(dream_fields.generate(job(guide, **changes), tmp_path))
+        finish(dream_fields.generate(job(guide, **{"scorer": str(guide)} | changes), tmp_path))
     assert error.value.field == field and not list(tmp_path.iterdir())

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +15,9 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
+from backend.driver import Listener, drive
 from backend.errors import Gen3DError
+from backend.fields.solid_field import ResidualMlp
 from backend.geometry.mesh import is_watertight
 from backend.geometry.reading import read
 from backend.guidance import lora, text_to_image
@@ -22,7 +25,7 @@ from backend.guidance.diffusion_prior import DiffusionPrior
 from backend.guidance.score_distillation import noised
 from backend.pipelines import dreamfusion, dreaming
 from backend.pipelines.distillation import SIDES, Asking, Critic, Heard
-from backend.pipelines.dream_field import UNIT, DreamField, DreamShape
+from backend.pipelines.dream_field import DEVIATION, SPAN, UNBOUNDED, UNIT, DreamField, DreamShape
 from backend.pipelines.dreamfusion import OWN, PAPER, PAPER_SHAPE, DreamFusionPlan, DreamFusionTraining
 from backend.pipelines.progress import Progress, Snapshot
 from backend.priors import embedded
@@ -30,6 +33,7 @@ from backend.rendering import viewpoints
 from backend.rendering.viewpoints import View
 from backend.settings import DreamFusionSettings, GenerateSettings
 from tests.guidance import tiny
+from tests.guidance.tiny import write_deepfloyd
 
 from .runs import finish
 
@@ -90,6 +94,70 @@ def test_the_field_gets_the_gradient_of_the_definition(prior: DiffusionPrior) ->
     by_hand = (1 - prior.signal2[t]).view(-1, 1, 1, 1) * (score - noise)
     (expected,) = torch.autograd.grad((by_hand * x).sum(), training.field.network.leave.weight)
     assert torch.allclose(caught[0], expected, rtol=1e-3, atol=1e-5 * float(expected.abs().max()))
+
+
+def test_the_guidance_is_what_is_usual_for_the_kind_of_model(prior: DiffusionPrior, tmp_path: Path) -> None:
+    pixels = DiffusionPrior(write_deepfloyd(tmp_path))
+    for model, asking, guidance in ((prior, Asking(), 100), (pixels, Asking(), 20), (pixels, Asking(7.0), 7)):
+        said = model.say(["red cat"])
+        assert Critic(model, Heard(("",), *said), asking).guidance == guidance
+
+
+def test_the_gradient_is_clipped_less_and_less(prior: DiffusionPrior) -> None:
+    critic = begin(prior, replace(QUICK, asking=replace(QUICK.asking, clipped=(0.25, 1.25)))).critic
+    views = viewpoints.draw(QUICK.viewpoints, 2, np.random.default_rng(0))
+    pictures, t = torch.rand(2, 3, 16, 16), torch.tensor([900, 900])
+    for share, most in ((0.0, 0.25), (0.5, 0.75), (1.0, 1.25)):
+        x = prior.encode(pictures).detach().requires_grad_()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(prior, "encode", lambda _, x=x: x)
+            critic.loss(pictures, views, t, torch.Generator().manual_seed(0), share).backward()  # type: ignore[no-untyped-call]
+        assert x.grad is not None and float(x.grad.abs().max()) == pytest.approx(most / 2)
+
+
+def test_what_is_behind_has_a_colour_for_each_direction() -> None:
+    torch.manual_seed(0)
+    background = dreamfusion.Background()
+    directions = torch.nn.functional.normalize(torch.randn(50, 3), dim=1)
+    colours = background(directions)
+    assert colours.shape == (50, 3) and colours.min() >= 0 and colours.max() <= 1
+    assert float(colours.detach().std(0).min()) > 1e-3 and torch.equal(background(directions.clone()), colours)
+
+
+def test_a_field_does_not_become_thinner_to_be_turned_towards_the_camera(prior: DiffusionPrior) -> None:
+    """The orientation loss reaches densities through normals alone: how much is seen is taken as it is."""
+    training = begin(prior, QUICK)
+    views = viewpoints.draw(QUICK.viewpoints, 1, np.random.default_rng(3))
+    field, kept = training.field, training.field.normal
+    for learned in (True, False):
+        with pytest.MonkeyPatch.context() as patch:
+            if not learned:
+                patch.setattr(field, "normal", lambda points: kept(points).detach())
+            _, _, facing = training._render(views, "lambertian", [np.array([0.0, -1.0, 1.0])])
+        assert float(facing.detach()) > 0 and facing.requires_grad == learned
+
+
+def test_bands_of_the_encoding_come_in_one_after_another(prior: DiffusionPrior) -> None:
+    plan = replace(QUICK, unfolded=0.5, iterations=4)
+    training = begin(prior, plan, replace(PAPER_SHAPE, steps=24, resolution=16))
+    seen = []
+    for _ in range(4):
+        training.step()
+        assert isinstance(training.field.network, ResidualMlp)
+        seen.append(training.field.network.opened)
+    assert seen == [1, 4.5, 8, 8] and PAPER_SHAPE.blocks == 5
+
+
+def test_the_density_of_the_paper_is_an_exponential() -> None:
+    torch.manual_seed(0)
+    field = DreamField(PAPER_SHAPE)
+    points = torch.rand(200, 3) - 0.5
+    width = torch.full((200,), field.shape.path.step * DEVIATION)
+    ahead = torch.nn.functional.normalize(torch.ones_like(points), dim=1)
+    raw = field.network.raw(points, ahead, width, width)[:, 0]
+    blob = 5.0 * torch.exp(-(points.norm(dim=1) ** 2) / (2 * 0.2**2) * SPAN**2)
+    expected = SPAN * torch.exp(raw - 2.0 + blob) * (points.norm(dim=1) <= 1.4 * UNIT)
+    assert torch.allclose(field.density(points), expected, rtol=1e-4)
 
 
 def test_what_is_lit_differs_and_reaches_the_shape(prior: DiffusionPrior) -> None:
@@ -178,6 +246,54 @@ def test_a_job_goes_on_where_it_was(folder: Path, tmp_path: Path) -> None:
     assert max(float((one[name].float() - other[name].float()).abs().max()) for name in one) < 1e-3
 
 
+def test_what_the_safety_checker_withholds_is_no_end(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Unless the field is to be held against it."""
+    kind = type(DiffusionPrior(folder).pipeline)
+    monkeypatch.setattr(kind, "run_safety_checker", lambda self, image, *rest: (image, [True]))
+    _, summary = finish(dreamfusion.generate(job(folder, iterations=2), tmp_path))
+    assert "picture" not in summary["files"] and any("no first picture" in note for note in summary["notes"])
+    with pytest.raises(Gen3DError, match="withheld") as error:
+        held = DreamFusionSettings(reference=True)
+        finish(dreamfusion.generate(job(folder, iterations=2, dreamfusion=held), tmp_path))
+    assert error.value.field == "dreamfusion.reference"
+
+
+def test_long_prompts_keep_what_is_said_of_the_view(folder: Path, tmp_path: Path) -> None:
+    long, model = "red cat " * 8 + "with a hat", DiffusionPrior(folder)
+    wanted = job(folder, prompt=long, dreamfusion=DreamFusionSettings(back="cat " * 40), negative_prompt="dog " * 40)
+    prior, heard, notes = dreamfusion.listening(folder, long, wanted, torch.device("cpu"), False, False)
+    assert sum("too long" in note for note in notes) == 3 and "hat" in notes[0]
+    kept = prior.fitting(long, f", {SIDES[3]}")
+    for side in (SIDES[0], SIDES[3]):
+        said, _ = model.say([f"{kept}, {side}"])
+        assert torch.allclose(heard.of([side]).words, said.words, atol=1e-5)
+    assert not torch.allclose(heard.of([SIDES[0]]).words, heard.of([SIDES[3]]).words, atol=1e-3)
+
+
+def test_further_prompts_are_read_as_the_embedded_prior_was_taught(tmp_path: Path) -> None:
+    prior = DiffusionPrior(tiny.write_embedded(tmp_path))
+    assert dreaming.aside("a Red CHAIR", prior, known=True) == ("a red chair", [])
+    read, notes = dreaming.aside("blurry zorb", prior, known=True)
+    assert read == "" and "'zorb'" in notes[0] and "'blurry'" in notes[0]
+    assert dreaming.aside("blurry zorb", prior, known=False) == ("blurry zorb", [])
+
+
+def test_a_model_that_says_nothing_ends_the_job_and_nothing_is_saved(folder: Path, tmp_path: Path) -> None:
+    """Two regularisers would have gone on alone."""
+    broken = tmp_path / "model"
+    shutil.copytree(folder, broken)
+    file = broken / "unet" / "diffusion_pytorch_model.safetensors"
+    save_file(load_file(file) | {"conv_out.bias": torch.full((4,), float("nan"))}, file)
+    run, final = tmp_path / "job", tmp_path / "result"
+    run.mkdir()
+    wanted = job(broken, dreamfusion=DreamFusionSettings(first_image=False))
+    with pytest.raises(Gen3DError, match=r"diverged.*no number") as error:
+        drive("generate", dreamfusion.generate, wanted, run, final, Listener())
+    assert error.value.field == "diverged" and not final.exists() and not list(run.glob("checkpoints/*"))
+
+
 def test_personal_things_and_a_style_reach_the_prior(folder: Path, tmp_path: Path) -> None:
     """As if the prior had been told of them directly; and the first picture is drawn by it."""
     unet = DiffusionPrior(folder).pipeline.unet
@@ -233,7 +349,18 @@ def test_settings_and_sides() -> None:
     assert plan.albedo_until == 1 and plan.orientation == (0, 0) and plan.sparse == 0 and not plan.asking.told
     assert plan.asking.until == dreamfusion.ANNEALED
     usual = dreamfusion.planned(job(Path(), iterations=0, preset="paper"), own=False)
-    assert usual == (PAPER, PAPER_SHAPE) and PAPER.asking.guidance == 100 and PAPER.asking.times == (0.02, 0.98)
+    assert usual == (PAPER, PAPER_SHAPE) and PAPER.asking.times == (0.02, 0.98) and PAPER.asking.weighting == "sigma2"
+    bare = DreamFusionSettings(background=False, sphere=False, blob=False, shaking=False)
+    plan, shape = dreamfusion.planned(job(Path(), iterations=0, dreamfusion=bare), own=False)
+    cameras = plan.viewpoints
+    assert (cameras.shaken, cameras.target, cameras.up) == (0, 0, 0) and cameras.distance == (1.0, 1.5)
+    assert plan.plain == 1 and (shape.bound, shape.blob) == (UNBOUNDED, 0)
+    told = DreamFusionSettings(time_low=0.3, time_high=0.6, weighting="uniform", debiasing=True)
+    asking = dreamfusion.planned(job(Path(), guidance=200.0, dreamfusion=told), own=False)[0].asking
+    assert (asking.guidance, asking.times, asking.weighting) == (200, (0.3, 0.6), "uniform")
+    assert asking.clipped == (0.5, 2.0) and PAPER.asking.clipped is None
+    late = dreamfusion.planned(job(Path(), dreamfusion=DreamFusionSettings(time_low=0.99)), own=False)[0].asking
+    assert late.times == (0.99, 0.99)
     small, _ = dreamfusion.planned(job(Path(), rendered=32, views=2), own=True)
     assert (small.size, small.views) == (32, 2)
     asked = dreamfusion.prompts("cat", DreamFusionSettings(back="a tail"))
@@ -260,9 +387,10 @@ def test_views_are_told_as_the_model_was_taught() -> None:
         ({"lora": "nowhere"}, "lora"),
         ({"inversion": "nowhere"}, "inversion"),
         ({"style": "nowhere.png"}, "style"),
+        ({"dreamfusion": DreamFusionSettings(time_low=0.5, time_high=0.4)}, "dreamfusion.time_low"),
     ],
 )
-def test_refusals(folder: Path, tmp_path: Path, changes: dict[str, str], field: str) -> None:
+def test_refusals(folder: Path, tmp_path: Path, changes: dict[str, Any], field: str) -> None:
     with pytest.raises(Gen3DError) as error:
         finish(dreamfusion.generate(job(folder, **changes), tmp_path))
     assert error.value.field == field and not list(tmp_path.iterdir())

@@ -11,7 +11,6 @@ import torch
 from backend.priors import world
 from backend.priors.augment import augmented, premultiplied, spoilt
 from backend.priors.pictures import HELD_OUT, Shot, block, photograph, shot, twin
-from backend.rendering.backgrounds import BLUR, backgrounds, blurred, checks, fourier, plain
 from backend.rendering.orbit import bearing, view_words
 
 FRONT = Shot(0.0, 0.0, 40.0, 3.0, (0.0, 0.0, 0.0), None, 1.0)
@@ -121,36 +120,6 @@ def test_a_thing_is_seen_in_its_colours_with_its_front_in_front() -> None:
         return int((np.abs(picture[..., :3] - shade).max(-1) < 3)[picture[..., 3] == 255].sum())
 
     assert seen(front) > seen(back) + 3
-
-
-def test_backgrounds_are_pictures_of_four_kinds() -> None:
-    found = backgrounds(400, 32, torch.Generator().manual_seed(0))
-    assert found.shape == (400, 3, 32, 32) and found.min() >= 0 and found.max() <= 1
-    flat = (found.std(dim=(2, 3)) < 1e-5).all(1)
-    assert 0.18 < float(flat.float().mean()) < 0.32
-    again = backgrounds(400, 32, torch.Generator().manual_seed(0))
-    assert torch.equal(found, again)
-    grey = plain(400, 4, torch.Generator().manual_seed(1))[:, :, 0, 0]
-    assert 0.4 < float((grey.std(1) == 0).float().mean()) < 0.6
-
-
-def test_checks_have_two_colours_and_fourier_textures_use_the_whole_range() -> None:
-    boards = checks(50, 32, torch.Generator().manual_seed(0))
-    assert all(len(board.flatten(1).unique(dim=1).T) == 2 for board in boards)
-    textures = fourier(20, 32, torch.Generator().manual_seed(0))
-    assert float(textures.amin()) < 0.1 and float(textures.amax()) > 0.9
-    assert textures.mean() == pytest.approx(0.5, abs=0.05)
-
-
-def test_blur_is_a_gaussian() -> None:
-    dot = torch.zeros(2, 1, 33, 33)
-    dot[:, :, 16, 16] = 1
-    found = blurred(dot, torch.tensor([0.0, 2.0]))
-    torch.testing.assert_close(found[0], dot[0], atol=1e-5, rtol=0)
-    away = torch.arange(33) - 16.0
-    bell = torch.exp(-(away**2) / 8) / math.sqrt(8 * math.pi)
-    torch.testing.assert_close(found[1, 0], bell[:, None] * bell, atol=1e-5, rtol=0)
-    assert pytest.approx(10 / 224) == BLUR
 
 
 def pictures(count: int = 64) -> torch.Tensor:
