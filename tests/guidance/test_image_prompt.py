@@ -169,7 +169,7 @@ def test_what_does_not_fit_is_refused_and_nothing_is_half_loaded(
     assert not torch.equal(heard(prior)[1], before[1])
 
 
-@pytest.mark.parametrize("make", [tiny.write_embedded, deepfloyd])
+@pytest.mark.parametrize("make", [tiny.write_embedded, tiny.write_deepfloyd])
 def test_models_without_an_image_conditioned_path_say_so(
     tmp_path: Path, drawing: Path, make: Callable[[Path], Path]
 ) -> None:

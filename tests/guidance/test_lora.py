@@ -204,7 +204,9 @@ def test_a_whole_pipeline_is_no_lora(drawing: Path) -> None:
         DiffusionPrior(drawing).learn(drawing)
 
 
-@pytest.mark.parametrize("make", [tiny.write_text_to_image, tiny.write_extra_large, tiny.write_embedded, deepfloyd])
+@pytest.mark.parametrize(
+    "make", [tiny.write_text_to_image, tiny.write_extra_large, tiny.write_embedded, tiny.write_deepfloyd]
+)
 def test_one_that_is_begun_changes_nothing_and_is_read_back(make: Callable[[Path], Path], tmp_path: Path) -> None:
     folder = make(tmp_path / "model")
     prior: Any = DiffusionPrior(folder)

@@ -3,10 +3,13 @@
 
 from __future__ import annotations
 
+import io
+import json
 from pathlib import Path
 from typing import Any
 
 import diffusers
+import sentencepiece
 import torch
 from safetensors.torch import save_file
 from tokenizers.pre_tokenizers import ByteLevel
@@ -114,12 +117,25 @@ def write_extra_large(folder: Path) -> Path:
     return folder / "xl"
 
 
+def write_pieces(folder: Path) -> Path:
+    """A tokenizer of T5 as it was published: a SentencePiece model and its configuration, without tokenizer.json."""
+    model, sentences = io.BytesIO(), ["a red cat", "the red dog and the blue cat, front view"]
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(sentences * 50), model_writer=model, vocab_size=60, hard_vocab_limit=False,
+        pad_id=0, eos_id=1, unk_id=2, bos_id=-1, minloglevel=2,
+    )  # fmt: skip
+    folder.mkdir(parents=True)
+    (folder / "spiece.model").write_bytes(model.getvalue())
+    named = {"tokenizer_class": "T5Tokenizer", "pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>"}
+    (folder / "tokenizer_config.json").write_text(json.dumps(named), "utf-8")
+    return folder
+
+
 def write_deepfloyd(folder: Path) -> Path:
     """IF's first stage: pixels, T5 words, and a variance beside the noise."""
     torch.manual_seed(0)
-    letters = [(letter, -2.0) for letter in "abcdefghijklmnopqrstuvwxyz,."]
     library = untyped(diffusers)
-    words = T5Tokenizer(vocab=[("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), ("▁", -1.0), *letters], extra_ids=0)
+    words = T5Tokenizer.from_pretrained(write_pieces(folder / "tokenizer"))
     encoder = T5EncoderModel(T5Config(vocab_size=len(words), d_model=32, d_kv=8, d_ff=64, num_layers=1, num_heads=4))
     unet = library.UNet2DConditionModel(
         sample_size=16,
@@ -146,6 +162,7 @@ def write_deepfloyd(folder: Path) -> Path:
         tokenizer=words, text_encoder=encoder, unet=unet, scheduler=scheduler, safety_checker=None,
         feature_extractor=None, watermarker=None, requires_safety_checker=False,
     ).save_pretrained(folder)  # fmt: skip
+    (folder / "tokenizer" / "tokenizer.json").unlink()
     return folder
 
 

@@ -33,7 +33,6 @@ from backend.rendering import viewpoints
 from backend.rendering.viewpoints import View
 from backend.settings import DreamFusionSettings, GenerateSettings
 from tests.guidance import tiny
-from tests.guidance.tiny import write_deepfloyd
 
 from .runs import finish
 
@@ -97,7 +96,7 @@ def test_the_field_gets_the_gradient_of_the_definition(prior: DiffusionPrior) ->
 
 
 def test_the_guidance_is_what_is_usual_for_the_kind_of_model(prior: DiffusionPrior, tmp_path: Path) -> None:
-    pixels = DiffusionPrior(write_deepfloyd(tmp_path))
+    pixels = DiffusionPrior(tiny.write_deepfloyd(tmp_path))
     for model, asking, guidance in ((prior, Asking(), 100), (pixels, Asking(), 20), (pixels, Asking(7.0), 7)):
         said = model.say(["red cat"])
         assert Critic(model, Heard(("",), *said), asking).guidance == guidance
