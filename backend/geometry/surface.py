@@ -35,7 +35,7 @@ def extract(density: NDArray[np.floating], level: float, lower: ArrayLike, spaci
     """
     density = _checked(density)
     low, high = float(density.min()), float(density.max())
-    if not 0 < level < math.inf or not low < level <= high:
+    if not 0 < level < math.inf or not low <= level <= high:
         raise Gen3DError(
             f"No surface lies at density {level:g}: the field's densities run from {low:g} to {high:g}.",
             "Choose a level between them, or 0 to have it found; if the field is empty, train it longer.",
@@ -94,7 +94,7 @@ def automatic_level(density: NDArray[np.floating], spacing: float) -> float:
     worse = np.flatnonzero(errors > errors[best] + REACH / 20)
     first = worse[worse < best].max(initial=-1) + 1
     last = worse[worse > best].min(initial=LEVELS) - 1
-    return float(math.sqrt(levels[first] * levels[last]))
+    return max(float(math.sqrt(levels[first] * levels[last])), float(density.min()))  # fog is as large as its box
 
 
 def _checked(density: NDArray[np.floating]) -> NDArray[np.floating]:

@@ -131,7 +131,8 @@ def find_surface(
         return settings.level, cleaned(settings.level)
     best = surface.automatic_level(density, spacing)
     yield 0.32
-    levels = [best / 2**i for i in range(2, 2 + LEVELS)]
+    fog = min(2 * float(density.min()), best)  # there is no surface in it
+    levels = [max(best / 2**i, fog) for i in range(2, 2 + LEVELS)]
     areas = []
     for i, level in enumerate(levels):
         areas.append(area(cleaned(level)))

@@ -129,6 +129,18 @@ def test_automatic_level_scales_with_the_unit_of_length() -> None:
     assert surface.automatic_level(density / 1000, 2000 / 71) == pytest.approx(one / 1000, rel=1e-3)
 
 
+def test_fog_that_fills_its_grid_is_as_large_as_that() -> None:
+    """From the side, such fog is opaque at once, at whatever density it has there."""
+    points, spacing = grid(24)
+    density = 4.0 + 16.0 * np.exp(-(np.linalg.norm(points, axis=-1) ** 2) / 0.1) + 0.1 * points[..., 0]
+    level = surface.automatic_level(density / spacing, spacing)
+    assert level == (density / spacing).min()
+    mesh = surface.extract(density / spacing, level, LOWER, spacing)
+    low, high = mesh.vertices.min(axis=0) - LOWER, mesh.vertices.max(axis=0) - LOWER
+    np.testing.assert_allclose([low, high], [np.zeros(3), np.full(3, 23 * spacing)], atol=spacing)
+    assert meshes.volume(mesh) > (22 * spacing) ** 3
+
+
 def test_no_surface_is_said() -> None:
     points, spacing = grid(24)
     density = soft(np.linalg.norm(points, axis=-1) - 0.5, 20.0, spacing)

@@ -171,6 +171,19 @@ def test_soft_fields_are_blurred_before_a_surface_is_looked_for() -> None:
     assert after < 0.6 * before and blurred < radius + 1.5 * 0.06
 
 
+@pytest.mark.parametrize("fog", [0.1, 0.3])
+def test_a_thing_is_found_in_fog_that_fills_the_box(fog: float) -> None:
+    """Lower and lower levels are tried, and none may lie below the fog."""
+
+    class Foggy(Ball):
+        def density(self, points: Tensor) -> Tensor:
+            return super().density(points) + fog
+
+    making = meshing.make_mesh(Foggy(), MeshSettings(resolution=48, faces=0), np.array([[0.0, 0, 2]]), CPU)
+    away = np.linalg.norm(result(making)[1][0].vertices, axis=1)
+    assert np.median(away) == pytest.approx(Foggy().radius, abs=0.08)
+
+
 def test_an_empty_field_is_an_error(tmp_path: Path) -> None:
     nowhere = Ball(region=torch.zeros(16, 16, 16, dtype=torch.bool))
     thin = Ball(radius=-1.0)
