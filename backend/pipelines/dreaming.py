@@ -192,23 +192,16 @@ def make(
     training = begin(settings.seed, None) if training is None else training
     field, training = training.field.eval(), None
 
-    order = [index for index in range(count) if done[index]]
+    order, scores = [index for index in range(count) if done[index]], dict[int, float]()
     notes = [beginning.NOTE] if beginning.from_points(settings, own) else []
-    scores: list[dict[str, float]] = [{} for _ in done]
     if len(order) > 1 and (found := scorer(settings, guide, field.origin.device)) is not None:
         yield Progress("evaluate", 0, count, TRAINED, snapshot=snapshot)
         asked = embedded.understood(words) if weights.are_embedded(found[1]) else words
-        liked = {
-            index: liking(partial(ways.look, _restored(field, done[index])), found[0], asked)
-            for index in order
-            if asked
-        }
-        order.sort(key=lambda index: -liked.get(index, 0.0))
-        scores = [{"score": round(liked[index], 4)} if index in liked else {} for index in range(count)]
-        ranked = (
-            "The results are ranked by {}, best first." if asked else "They are not ranked: {} knows no such words."
-        )
-        notes.append(ranked.format(found[1]))
+        for index in order if asked else ():
+            scores[index] = liking(partial(ways.look, _restored(field, done[index])), found[0], asked)
+        order.sort(key=lambda index: -scores.get(index, 0.0))
+        ranked = f"The results are ranked by {found[1]}, best first."
+        notes.append(ranked if asked else f"The results are not ranked: {found[1]} knows none of the words.")
     objects: list[dict[str, Any]] = []
     sheet = []
     for index in order:
@@ -221,7 +214,8 @@ def make(
         except EmptyFieldError:
             done[index] = {}
             continue
-        objects.append({"seed": settings.seed + index, **scores[index], **made})
+        score = {"score": round(scores[index], 4)} if index in scores else {}
+        objects.append({"seed": settings.seed + index, **score, **made})
         sheet.append(beside(ways.look(thing, SHEET_FROM, SHEET, BACKDROP)))
     if lost := [str(settings.seed + index) for index in range(count) if not done[index]]:
         if not objects:

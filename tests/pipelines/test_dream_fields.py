@@ -316,6 +316,13 @@ def test_what_is_not_read_and_not_seen_is_said(guide: Path, tmp_path: Path) -> N
     assert f"The guide looks at {tiny.SIZE} pixels a side, so that 35 are rendered." in summary["notes"]
 
 
+def test_words_that_the_scorer_does_not_know_rank_nothing(guide: Path, tmp_path: Path) -> None:
+    wanted = job(guide, prompt="qx zorb", count=2, scorer="embedded", iterations=2)
+    _, summary = finish(dream_fields.generate(wanted, tmp_path))
+    assert any("not ranked" in note for note in summary["notes"])
+    assert [made["seed"] for made in summary["objects"]] == [0, 1] and "score" not in summary["objects"][0]
+
+
 def test_a_seed_of_which_nothing_comes_is_left_out(clip: Clip, judge: Path, tmp_path: Path) -> None:
     """It is said, and the others are there; where that are all, there is no result."""
     still = replace(FAST, learning=replace(FAST.learning, rate=0.0), tinted=False)
