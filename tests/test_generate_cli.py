@@ -11,9 +11,11 @@ import pytest
 from backend import __main__ as cli
 from backend import settings, storage
 from backend.errors import Gen3DError
+from backend.geometry.mesh import is_watertight
 from backend.geometry.reading import read
 from backend.priors import embedded
 
+from .guidance import tiny
 from .pipelines.tiny_point_e import write_folder
 
 QUICK = ("--steps", "8", "--resolution", "32", "--device", "cpu")
@@ -87,6 +89,23 @@ def test_refusals_leave_nothing(
     error = json.loads(told.out)["error"]
     assert words in error["cause"] and error["field"] == field and error["next_step"]
     assert "Traceback" not in told.err and names(tmp_path) == []
+
+
+def test_fields_are_made_of_words_and_their_techniques_left_out(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    models = {
+        "dream-fields": (tiny.write_clip(tmp_path / "clip"), "--no-dream-fields-localisation"),
+        "dreamfusion": (tiny.write_text_to_image(tmp_path / "drawing"), "--dreamfusion-debiasing"),
+    }
+    for system, (folder, technique) in models.items():
+        out = tmp_path / system
+        given = ["--system", system, "--weights", str(folder), "--prompt", "red cat", "--iterations", "4"]
+        quick = ["--resolution", "32", "--device", "cpu", "--json", technique]
+        assert cli.main(["generate", *given, *quick, "--out", str(out)]) == 0
+        told = json.loads(capfd.readouterr().out.strip().splitlines()[-1])
+        assert told["prior"] == str(folder) and told["steps"] == 4
+        assert is_watertight(read(out / told["files"]["ply"])[0]) and (out / "views.png").is_file()
 
 
 @pytest.mark.parametrize(
