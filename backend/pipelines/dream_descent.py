@@ -14,26 +14,26 @@ from ..fields.lazy_adam import LazyAdam
 from ..fields.solid_field import ResidualMlp, SolidGrid
 from . import optimiser_state
 
-FIRST = 0.1
-
 
 @dataclass(frozen=True)
 class Learning:
-    """The learning rate rises, from FIRST of it on, for ``warm_up`` iterations and falls, over the second half of all,
-    to ``end`` of it.
+    """The learning rate rises, from a share ``first`` of it on, for ``warm_up`` iterations and falls, over the second
+    half of all, to ``end`` of it.
 
-    Unless told otherwise, as in Jain et al., "Dream Fields", 2022 (App. C).
+    Unless told otherwise, but for ``first``, as in Jain et al., "Dream Fields", 2022 (App. C).
     """
 
     rate: float = 1e-4
     warm_up: int = 1500
     end: float = 1.0
     epsilon: float = 1e-5
+    first: float = 0.0
 
     def at(self, step: int, iterations: int) -> float:
         """The rate of a step."""
         late = max(0.0, 2 * step / iterations - 1)
-        return self.rate * (FIRST + (1 - FIRST) * min(step / self.warm_up, 1.0)) * float(self.end**late)
+        risen = self.first + (1 - self.first) * min((step + 1) / self.warm_up, 1.0)
+        return self.rate * risen * float(self.end**late)
 
 
 class Networked(Protocol):

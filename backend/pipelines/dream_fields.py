@@ -71,7 +71,7 @@ class DreamFieldsPlan:
     covered: bool = False
     tinted: bool = False
     kept: float = 0.999
-    learning: Learning = field(default_factory=Learning)
+    learning: Learning = field(default_factory=lambda: Learning(first=0.1))
 
 
 PAPER = DreamFieldsPlan(10_000, views=8, crops=1)
