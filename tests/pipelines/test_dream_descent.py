@@ -11,7 +11,7 @@ from backend.pipelines.dream_descent import Learning
 
 def test_dream_fields_rate_rises_from_a_tenth_and_stays() -> None:
     learning, steps = dream_fields.PAPER.learning, dream_fields.PAPER.iterations
-    assert (learning.at(0, steps), learning.epsilon) == (pytest.approx(1e-5, rel=0.01), 1e-5)
+    assert learning.at(0, steps) == pytest.approx(1e-5, rel=0.01) and learning.epsilon == 1e-5
     assert learning.at(749, steps) == pytest.approx((1e-5 + 1e-4) / 2)
     assert learning.at(1499, steps) == learning.at(steps - 1, steps) == pytest.approx(1e-4)
 
