@@ -141,7 +141,7 @@ class DreamFieldsSettings:
     poses: bool = option(True, help="look from all around, not only from the front")
     transmittance: bool = option(True, help="reward light that passes, so that nothing needless stays in the air")
     backgrounds: bool = option(True, help="change what is behind the thing with every look")
-    localisation: bool = option(True, help="bound the thing by a cube that follows it")
+    localisation: bool = option(True, help="begin in the middle, bounded by a cube that follows the thing")
     crops: int = option(
         0,
         low=0,

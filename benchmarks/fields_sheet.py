@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Objects that a system makes of held-out prompts, on numbered pictures without their prompts, and how good they are.
 
-    .venv/bin/python -m benchmarks.fields_sheet dreamfusion FOLDER [--prompts 48] [--seed 0] [--begin fog]
+    .venv/bin/python -m benchmarks.fields_sheet dreamfusion FOLDER [--prompts 48] [--seed 0] [--begin fog] [--kinds chair,mug]
 
 Every kind in turn, half of the prompts with a coloured part. Name the things from the sheets (four views of each), then
 look into key.txt. Prints the median of the seconds that one takes, how many meshes are closed and in how many pieces
@@ -24,7 +24,7 @@ from backend import evaluation, running
 from backend.geometry.mesh import Mesh, components, is_watertight
 from backend.geometry.reading import read
 from backend.metrics.r_precision import portraits
-from backend.priors import embedded
+from backend.priors import embedded, world
 from backend.priors.judge import held_out
 from backend.settings import TITLES, EvaluateSettings, GenerateSettings
 from backend.storage import read_result
@@ -38,10 +38,12 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--prompts", type=int, default=48)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--kinds", type=lambda text: text.split(","), help="of the prompts only those of these kinds")
     parser.add_argument("--begin", choices=("auto", "fog", "points"), default="auto")
     parser.add_argument("--scorer", default=str(embedded.CLIP_SCORER))
     given = parser.parse_args()
-    prompts = [text for text, _ in held_out(given.prompts)]
+    wanted = given.kinds or list(world.CATEGORIES)
+    prompts = [text for text, thing in held_out(given.prompts) if thing.category in wanted]
     given.folder.mkdir(parents=True, exist_ok=True)
     (given.folder / "key.txt").write_text("".join(f"{i}: {text}\n" for i, text in enumerate(prompts)), "utf-8")
     seconds, closed, pieces = [], [], []

@@ -146,7 +146,7 @@ def planned(settings: GenerateSettings, own: bool) -> tuple[DreamFieldsPlan, Dre
     if not chosen.backgrounds:
         plan = replace(plan, textures=False)
     if not chosen.localisation:
-        plan, shape = replace(plan, kept=1.0), replace(shape, bound=UNBOUNDED)
+        plan, shape = replace(plan, kept=1.0), replace(shape, bound=UNBOUNDED, blob=0.0)
     return plan, shape
 
 

@@ -297,7 +297,7 @@ def test_techniques_can_be_left_out(guide: Path) -> None:
     assert usual == FAST and plan.iterations == FAST.iterations
     assert plan.viewpoints.azimuth == (0, 0) and plan.sparse == 0 and not plan.textures and plan.kept == 1
     points = torch.rand(500, 3) * 2 - 1
-    assert (DreamField(shape).density(points) > 0).all(), "nothing bounds it"
+    assert (DreamField(shape).density(points) > 0).all() and shape.blob == 0, "it is nowhere in particular"
     assert dream_fields.planned(job(guide, preset="paper", iterations=0), own=False) == (PAPER, PAPER_SHAPE)
 
 
