@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Objects that a system makes of held-out prompts, on numbered pictures without their prompts, and how good they are.
 
-    .venv/bin/python -m benchmarks.fields_sheet dreamfusion FOLDER [--prompts 48] [--seed 0] [--begin fog] [--kinds chair,mug]
+    .venv/bin/python -m benchmarks.fields_sheet dreamfusion FOLDER [--prompts 48] [--begin fog] [--kinds chair,mug]
 
 Every kind in turn, half of the prompts with a coloured part. Name the things from the sheets (four views of each), then
 look into key.txt. Prints the median of the seconds that one takes, how many meshes are closed and in how many pieces
