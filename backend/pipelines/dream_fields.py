@@ -85,11 +85,11 @@ FAST = replace(
     least=0.5,
     tinted=True,
     annealed=0.25,
-    kept=0.98,
     learning=Learning(1e-2, 20, end=0.1, epsilon=1e-15),
 )
 """For a hash grid, which learns thirty times as fast: from all heights, since what is seen from one only has no bottom
-and no top; the opacity falls, and the cube follows, within as large a share of the fewer iterations."""
+and no top; the opacity falls more slowly. A cube that follows faster than the paper's takes the thing along to the end
+of the box: what the guide likes better a little higher is soon in the middle, and so on."""
 FAST_SHAPE = DreamShape(soft=0.02)
 BEGUN = replace(
     FAST, iterations=120, least=0.0, tinted=False, covered=True, learning=Learning(5e-3, 20, end=0.1, epsilon=1e-15)
