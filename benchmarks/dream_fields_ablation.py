@@ -25,13 +25,14 @@ from backend.geometry.reading import read
 from backend.geometry.surface import EmptyFieldError
 from backend.guidance.clip import Clip
 from backend.metrics.r_precision import hits, portraits
-from backend.pipelines import dreaming, radiance
-from backend.pipelines.dream_field import DreamField
+from backend.pipelines import dream_fields, radiance
+from backend.pipelines.dream_field import UNIT, DreamField
 from backend.priors import embedded, world
+from backend.rendering import viewpoints
 from backend.settings import DreamFieldsSettings, GenerateSettings
 
 COLOUR = "red"
-SIDE = 128  # pixels
+VIEWS, SIDE = 8, 128  # of a thing; pixels of each
 PLAIN = {"transmittance": False, "backgrounds": False, "localisation": False}
 LADDER = {
     "plain": PLAIN,
@@ -93,14 +94,16 @@ def make(settings: GenerateSettings, folder: Path) -> None:
 
 @torch.inference_mode()
 def led_back(folder: Path, clip: Clip, words: Tensor, own: int) -> tuple[float, float]:
-    """Shares of views of a field and of its mesh whose nearest row of ``words`` [N, D] is the ``own``; an empty one
-    leads nowhere."""
+    """Shares of views of a field, by the paper's cameras in front of white, and of its mesh whose nearest row of
+    ``words`` [N, D] is the ``own``; an empty one leads nowhere."""
     if not folder.exists():
         return 0.0, 0.0
     field, _ = radiance.load(folder, torch.device("cpu"))
     assert isinstance(field, DreamField)
-    seen = dreaming.looked_at(field, list(dreaming.JUDGED_FROM), SIDE, backdrop=1.0)
-    drawn = portraits(read(folder / "mesh.ply")[0], len(dreaming.JUDGED_FROM))
+    views = viewpoints.draw(dream_fields.PAPER.viewpoints, VIEWS, np.random.default_rng(0))
+    light = field.render(*viewpoints.rays(views, SIDE, field.origin, UNIT), 1 / (views[0].focal * SIDE))
+    seen = (light.rgb + 1 - light.opacity[:, None]).clamp(0, 1).view(VIEWS, SIDE, SIDE, 3).permute(0, 3, 1, 2)
+    drawn = portraits(read(folder / "mesh.ply")[0], VIEWS)
     return hits(clip.encode_image(seen), words, own), hits(clip.encode_image(drawn), words, own)
 
 
