@@ -31,7 +31,8 @@ async def _nvidia() -> dict[str, int]:
     except OSError:
         return {}
     try:
-        out, _ = await asyncio.wait_for(process.communicate(), PATIENCE)
+        async with asyncio.timeout(PATIENCE):
+            out, _ = await process.communicate()
     except TimeoutError:
         with suppress(ProcessLookupError):
             process.kill()

@@ -104,7 +104,8 @@ class Engine:
             running.cancelled = True
             await self._end(running, b"cancel\n")
             with suppress(TimeoutError):
-                await asyncio.wait_for(running.over.wait(), GRACE)
+                async with asyncio.timeout(GRACE):
+                    await running.over.wait()
         for _ in range(20):  # a worker left over by a backend that died ends by itself
             if (job := self._store.get(job_id)).state in ENDED:
                 break
@@ -125,8 +126,9 @@ class Engine:
                 log.error("no job could be claimed: %s", error)
                 job = None
             if job is None:
-                with suppress(TimeoutError):
-                    await asyncio.wait_for(self._wake.wait(), 2.0)
+                with suppress(TimeoutError):  # asyncio.wait_for of Python 3.11 loses a cancellation at the same moment
+                    async with asyncio.timeout(2.0):
+                        await self._wake.wait()
                 self._wake.clear()
                 continue
             running = self._running[job.id] = Running()
@@ -264,7 +266,8 @@ class Engine:
             if not word:
                 process.stdin.close()
         try:
-            await asyncio.wait_for(asyncio.shield(process.wait()), GRACE)
+            async with asyncio.timeout(GRACE):
+                await process.wait()
         except (TimeoutError, asyncio.CancelledError):
             with suppress(ProcessLookupError):
                 process.kill()
@@ -287,7 +290,8 @@ class Engine:
             process = await asyncio.create_subprocess_exec(
                 *self._worker, "--devices", stdin=DEVNULL, stdout=PIPE, stderr=PIPE, env=self._environment(fallback)
             )
-            out, errors = await asyncio.wait_for(process.communicate(), PROBE_SECONDS)
+            async with asyncio.timeout(PROBE_SECONDS):
+                out, errors = await process.communicate()
             found = json.loads(out.splitlines()[-1]) if process.returncode == 0 else []
             if found:
                 return list(found)

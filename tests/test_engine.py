@@ -13,6 +13,7 @@ import struct
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psutil
@@ -74,6 +75,24 @@ def test_a_job_runs_to_its_result_and_tells_its_way(store: JobStore) -> None:
     assert all(Image.open(io.BytesIO(picture)).size == (6, 4) for picture in pictures)
     assert not (store.folder(job.id) / "checkpoints").exists()
     assert "a library talks on standard output" in (store.folder(job.id) / "worker.log").read_text()
+
+
+@pytest.mark.parametrize("ticks", range(5))
+def test_an_engine_that_is_ended_just_as_a_job_arrives_ends(store: JobStore, ticks: int) -> None:
+    async def work() -> None:
+        engine = Engine(store, lambda *_: None, toys.TOY)
+        task = asyncio.create_task(engine.run())
+        await toys.until(lambda: bool(engine.devices()))
+        await asyncio.sleep(0.1)
+        engine.wake()
+        for _ in range(ticks):
+            await asyncio.sleep(0)
+        task.cancel()
+        done, _ = await asyncio.wait((task,), timeout=15.0)
+        assert done
+
+    with ThreadPoolExecutor(1) as thread:  # which a loop that never ends does not hold up
+        thread.submit(asyncio.run, work()).result(60.0)
 
 
 @pytest.mark.parametrize(
