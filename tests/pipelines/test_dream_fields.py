@@ -310,7 +310,7 @@ def test_cameras_can_be_unsteady_and_pictures_looked_at_more_often(guide: Path) 
 
 
 def test_what_is_not_read_and_not_seen_is_said(guide: Path, tmp_path: Path) -> None:
-    wanted = job(guide, prompt="red cat " * 9 + "with a hat", rendered=200, iterations=2)
+    wanted = job(guide, prompt="red cat " * 16 + "with a hat", rendered=200, iterations=2)
     _, summary = finish(dream_fields.generate(wanted, tmp_path))
     assert any("too long" in note and "hat" in note for note in summary["notes"])
     assert f"The guide looks at {tiny.SIZE} pixels a side, so that 35 are rendered." in summary["notes"]

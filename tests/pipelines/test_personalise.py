@@ -205,9 +205,9 @@ def test_what_stays_known_is_learned_too(drawing: Path, images: Path, tmp_path: 
     others, said = write_pictures(tmp_path / "others", (20, 60, 220)), "a photo of cat"
     more = {"class_images": str(others), "class_prompt": said}
     alone, both = DiffusionPrior(drawing), DiffusionPrior(drawing)
-    learn(job(images, drawing, steps=120), tmp_path / "alone")
+    learn(job(images, drawing, steps=240), tmp_path / "alone")
     alone.learn(tmp_path / "alone")
-    learn(job(images, drawing, steps=120, **more), tmp_path / "both")
+    learn(job(images, drawing, steps=240, **more), tmp_path / "both")
     both.learn(tmp_path / "both")
     assert wrong(both, others, said) < wrong(alone, others, said)
 
