@@ -145,9 +145,8 @@ async def _serve(hub: Hub, host: str, port: int, path: Path) -> None:
         finally:
             runtime.remove(path, ours)
             stopped.cancel()
-            while not engine.done():  # the workers write what they have, and the clients still hear of it
-                engine.cancel()  # may have to be said again: asyncio.wait_for of Python 3.11 can lose it
-                await asyncio.wait((engine,), timeout=10.0)
+            engine.cancel()
+            await asyncio.wait((engine,))  # the workers write what they have, and the clients still hear of it
     if not engine.cancelled():
         engine.result()
     log.info("stopped")

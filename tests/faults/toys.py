@@ -36,9 +36,8 @@ async def running(
     try:
         yield engine
     finally:
-        while not task.done():
-            task.cancel()  # may have to be said again: asyncio.wait_for of Python 3.11 can lose it
-            await asyncio.wait((task,), timeout=10.0)
+        task.cancel()
+        await asyncio.wait((task,))
         with suppress(asyncio.CancelledError):
             task.result()
 
