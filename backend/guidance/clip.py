@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..errors import Gen3DError, first_words
+from .context import beyond
 from .precision import precision
 from .quiet import quiet
 
@@ -66,11 +67,7 @@ class Clip:
 
     def beyond(self, text: str) -> str:
         """The end of the text that CLIP does not read because its context is full; mostly empty."""
-        ends = self._tokenizer(text, return_offsets_mapping=True, verbose=False)["offset_mapping"]
-        if len(ends) <= self._length:
-            return ""
-        last: int = ends[self._length - 2][1]  # the last place is for the token that ends the text
-        return text[last:].strip()
+        return beyond(text, self._tokenizer, self._length)
 
     def preprocess(self, images: Sequence[Image.Image]) -> Tensor:
         """Pictures as CLIP was trained to see them: float32 sRGB [B, 3, size, size] in 0..1, on the device.

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from ..errors import Gen3DError
 from . import image_prompt, lora, text_to_image, textual_inversion
+from .context import beyond
 from .precision import precision
 from .score_distillation import noise_of
 from .text_to_image import load_pipeline
@@ -148,9 +149,7 @@ class DiffusionPrior:
     def beyond(self, text: str) -> str:
         """The end of the text that the model does not read because its context is full; mostly empty."""
         words = self.pipeline.tokenizer
-        ends = words(text, return_offsets_mapping=True, verbose=False)["offset_mapping"]
-        length = min(int(words.model_max_length), CONTEXT)
-        return text[ends[length - 2][1] :].strip() if len(ends) > length else ""
+        return beyond(text, words, min(int(words.model_max_length), CONTEXT))
 
     def fitting(self, text: str, more: str) -> str:
         """As much of the text, to the end of a word, as the model reads where ``more`` comes after it."""

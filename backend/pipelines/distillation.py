@@ -7,6 +7,7 @@ fields and for meshes.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -47,6 +48,13 @@ class Asking:
         if not self.told:
             return ""
         return view.bearing if self.bearings else view.words
+
+    def most(self, share: float) -> float:
+        """What the gradient's elements are clipped to after this share of all steps."""
+        if self.clipped is None:
+            return math.inf
+        first, last = self.clipped
+        return first + (last - first) * share
 
     def others(self, view: View) -> list[str]:
         """Two from where one does not look."""
@@ -101,6 +109,4 @@ class Critic:
             score = perp_neg(nothing, wanted, avoided, [weight] * len(avoided), self.guidance)
         else:
             score = guided(nothing, wanted, self.guidance)
-        first, last = asking.clipped or (float("inf"), 0.0)
-        most = first + (last - first) * share if asking.clipped else first
-        return distillation_loss(x, score, noise, WEIGHTS[asking.weighting](prior.signal2[t]), most)
+        return distillation_loss(x, score, noise, WEIGHTS[asking.weighting](prior.signal2[t]), asking.most(share))
